@@ -1,0 +1,104 @@
+"""What to do: the outputs of the turn machine. Imperatives; `events` mirrors them."""
+
+from typing import Literal
+
+import msgspec
+
+from backstay.core.events import Outcome
+from backstay.core.items import Item
+from backstay.core.record import Basis, Known, Start
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One request to a provider: the prompt view and what goes beside it."""
+
+    input: list[Item]
+    basis: Basis
+    model: str
+    effort: str
+    session: str
+    """Also the `prompt_cache_key` (FACTS 12)."""
+
+
+class Append(msgspec.Struct, frozen=True):
+    """Write these records, in order, and say `Appended` once they are on disk."""
+
+    records: tuple[Known, ...]
+
+
+class Send(msgspec.Struct, frozen=True):
+    """Send the request; its record is on disk. Answered by `ItemDone`s and one `AttemptEnded`."""
+
+    attempt: int
+    request: Request
+
+
+class Abort(msgspec.Struct, frozen=True):
+    """Give the attempt up; it still ends with its `AttemptEnded`."""
+
+    attempt: int
+
+
+class Prepare(msgspec.Struct, frozen=True):
+    """Find out what the call will do, without an effect; say `Prepared`."""
+
+    call: int
+    item: Item
+
+
+class StartCall(msgspec.Struct, frozen=True):
+    """Start the call's effect; its start record is on disk. Answered by one `CallFinished`."""
+
+    call: int
+    item: Item
+    start: Start
+
+
+class StopCall(msgspec.Struct, frozen=True):
+    """Stop a running call; its `CallFinished` still comes, soon."""
+
+    call: int
+    why: Literal["interrupted", "deadline"]
+
+
+class Probe(msgspec.Struct, frozen=True):
+    """Gather the evidence about a call that a crash left open; say `Settled`."""
+
+    call: int
+    item: Item
+    start: Start
+
+
+class Adopt(msgspec.Struct, frozen=True):
+    """Take over a call that still runs. Answered by one `CallFinished`."""
+
+    call: int
+    item: Item
+    start: Start
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Say `Woke` after so many seconds."""
+
+    attempt: int
+    seconds: float
+    outcome: Outcome
+    """Why there is a wait, to be shown."""
+    tries: int
+    """Which retry this is, counted from 1."""
+    limit: int
+    """Of how many."""
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """The turn is over and everything about it is on disk (or can't be, for `storage`)."""
+
+    turn: int
+    outcome: Literal["completed", "failed", "interrupted", "superseded", "storage", "nothing"]
+    reason: str = ""
+    code: str = ""
+
+
+Command = (
+    Append | Send | Abort | Prepare | StartCall | StopCall | Probe | Adopt | Wait | Finish
+)
