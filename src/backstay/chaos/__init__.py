@@ -1,0 +1,93 @@
+r"""A Responses API server that plays a script and breaks it as told, and a judge of what it was sent.
+
+In a test::
+
+    from backstay.chaos import ChaosServer, call, cut, judge, message, response
+
+    script = [
+        response(call("exec_command", {"cmd": "make"}), fault=cut(after="call", when="built.flag")),
+        response(message("It builds.")),
+    ]
+    with ChaosServer(script, strict=True) as server:
+        run_agent(base_url=server.url)          # http://127.0.0.1:PORT/v1
+    assert judge(server.requests).ok, judge(server.requests).table()
+
+As a process: ``python -m backstay.chaos SCRIPT [--port N] [--log FILE] [--strict] [--style S]``.
+Its first line on stdout is the base URL; it ends on SIGTERM. SCRIPT is a JSON file, or a recorded
+``.sse`` file, which is then the only response and repeats.
+
+Script (JSON; every builder of this package returns a piece of it as a plain Python value)
+------------------------------------------------------------------------------------------
+A list of responses, or an object::
+
+    {"responses": [...],      played in the order of POST /v1/responses; then HTTP 400, script_exhausted
+     "repeat": false,         the last response repeats instead
+     "style": "openai",       default of the responses (see below)
+     "strict": false,         refuse (HTTP 400, as the real API words it) an input that is unpaired, has
+                              duplicate ids, ...; a refused request uses up no response
+     "dialect": "openai",     or "deepseek": strict also demands calls to stand together
+     "seed": "abc"}           fixes the generated ids (else random per server)
+
+A response has one of ``output`` (items, from which a faithful stream is made), ``events`` (the stream's
+events as they are: an object is sent as JSON, a string as it stands), ``sse`` (path of a recorded stream,
+sent byte for byte) or ``status`` (an HTTP error)::
+
+    {"output": [ITEM, ...], "events": [...], "sse": "path",
+     "status": 429, "headers": {"Retry-After": "1"}, "body": {...} or "text",   body has a default
+     "usage": {"input_tokens": 9, "cached_tokens": 0, "output_tokens": 9, "reasoning_tokens": 0} or null,
+     "style": "openai", "delay": 0.0, "trickle": 0.01 or {"seconds": 0.01, "bytes": 7},
+     "piece": 12,             characters per delta
+     "framing": "chunked",    or "close": the body ends with the connection
+     "fault": FAULT or [FAULT, ...], "hold": HOLD or [HOLD, ...]}
+
+``delay``: seconds before the first byte of the answer. ``trickle``: seconds between events, or between
+writes of that many bytes. Relative paths are relative to the script's folder (a Python value: to the
+current folder).
+
+ITEM, by ``type``::
+
+    {"type": "message", "text": "hi"}                       or "deltas": 20000 (that many short deltas)
+    {"type": "function_call", "name": "f", "arguments": {...} or "text as it is", "call_id": "c1"}
+    {"type": "custom_tool_call", "name": "apply_patch", "input": "...", "call_id": "c2"}
+    {"type": "reasoning", "summary": "text", "encrypted_content": "..." or null}
+    {"type": "web_search_call", "query": "..."}
+    {"type": "raw", "item": {...}}                          any other item, sent as added and done
+
+``call_id`` and ``id`` are made up where they are not given.
+
+FAULT, by ``kind``; all but the last three take ``after`` or ``before`` a POSITION (default: before the
+terminal event) and ``when``: {"file": PATH, "seconds": 30}, which waits at the position until that file
+exists, and strikes then::
+
+    close        close the connection (FIN)                    reset      the same with a RST
+    half_event   half of the next event ("bytes": so many of it), then "end": "close" | "reset" | "clean_end"
+    clean_end    the HTTP body ends properly, no terminal event
+    stall        silence until the client leaves; with "seconds" the stream goes on after them
+    repeat       the event before the position once more ("times": 1)
+    garbage      an event whose data is not JSON ("text")       unknown    an event of unknown type ("event": {...})
+    failed       response.failed ("code", "message")           incomplete response.incomplete ("reason")
+    error        an error event ("code", "message", "shape": "nested" | "flat" | "bare")
+    truncated_call   the "nth" call (default: the last) has half its arguments; then response.incomplete
+    keepalive_trap   keep-alive is promised, but the connection is closed after the response
+
+close, reset and half_event may have ``"partial_chunk": true``: an HTTP chunk that says it is longer.
+
+POSITION: an event's number from 0 (negative: from the end); an event type; ``"call"`` (the
+``response.output_item.done`` of a call item); ``"terminal"``; ``{"event": TYPE, "nth": 2, "item": ITEM TYPE}``;
+``{"byte": N}`` of the body; ``"headers"`` (only ``before``: not even a status line is sent).
+
+HOLD: ``{"before" or "after": POSITION, "file": PATH, "seconds": 30}`` keeps the stream open and silent until
+that file exists; ``{"event": 3, "file": PATH}`` is the same as before 3. A wait that ends without the file is
+noted in ``ChaosServer.problems`` and on stderr of the process, and the stream goes on.
+
+STYLE: ``openai``; ``chatgpt`` (the final output is empty); ``copilot`` (item ids change with every event);
+``llamacpp`` (no output_index, sequence_number, content_index); ``openrouter`` (no event lines, comments,
+``[DONE]``); ``no-trailing-blank`` (the last event lacks its blank line).
+
+Requests with ``"stream": false`` are answered with the whole response as JSON; faults then act on that body
+(at half of it, or at their byte).
+
+Log: one JSON object a line and request: ``{"number", "time" (Unix seconds), "connection", "method", "path",
+"headers" (secrets redacted), "body" (parsed; null if it is not JSON), "status", "response" (number of the
+response played, else null), "refusal"}``. ``judge`` takes these objects, ``ChaosServer.requests``, or bodies.
+"""
