@@ -25,7 +25,7 @@ check: $(READY)
 	@$(BIN)/ruff format --quiet --check . || { echo "format: run 'make fix'" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@layers=$$($(BIN)/lint-imports --no-logo) || { echo "$$layers" >&2; exit 1; }
 
 ## test: the whole suite (ARGS="-k name" narrows it)
 test: $(READY)
@@ -69,7 +69,7 @@ clean:
 help:
 	@sed -n 's/^## //p' Makefile
 
-$(READY): $(VENV)/.locked pyproject.toml
+$(READY): $(VENV)/.locked pyproject.toml src/backstay/__init__.py
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.processes import end_processes_of
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=50, print_blob=True)
@@ -28,11 +30,16 @@ def data_dir() -> Path:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A fresh BACKSTAY_HOME; give it to the processes you start, nothing reads it by itself."""
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A fresh BACKSTAY_HOME; give it to the processes you start, nothing reads it by itself.
+
+    What still runs with it after the test is killed; a test that promises that nothing does
+    asks `tests.processes.processes_of`.
+    """
     folder = tmp_path / "home"
     folder.mkdir(mode=0o700)
-    return folder
+    yield folder
+    end_processes_of(folder)
 
 
 @pytest.fixture(autouse=True)
