@@ -1,5 +1,6 @@
 """Fixtures that every test may ask for, and the rules that every test is held to."""
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -49,8 +50,9 @@ def _no_child_is_left() -> Iterator[None]:
     yield
     left = _children() - before
     for pid in left:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):  # reaped meanwhile
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
     if left:
         pytest.fail(f"the test left child processes behind: {sorted(left)}")
 

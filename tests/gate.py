@@ -2,12 +2,12 @@
 
 import os
 import sys
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree as ET
 
 
 def complaints(report: str) -> list[str]:
     """Read a JUnit XML file; give one line for each reason not to trust its success."""
-    cases = list(ElementTree.parse(report).iter("testcase"))
+    cases = list(ET.parse(report).iter("testcase"))
     skipped = [case.find("skipped") for case in cases]
     found = [
         f"{case.get('classname')}.{case.get('name')}: {skip.get('message')}"

@@ -16,7 +16,7 @@ def run_pytest(folder: Path, body: str, **environment: str) -> str:
     """Run one test file under this suite's conftest; give pytest's report."""
     (folder / "test_inner.py").write_text(body)
     command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider"]
-    inherited = {key: value for key, value in os.environ.items() if key not in ("CI",)}
+    inherited = {key: value for key, value in os.environ.items() if key != "CI"}
     return subprocess.run(
         [*command, "-c", str(REPOSITORY / "pyproject.toml"), "--rootdir", str(folder), str(folder)],
         cwd=folder,
