@@ -59,7 +59,7 @@ coverage: $(READY)
 ## lock: renew requirements-dev.lock from pyproject.toml (needs uv)
 lock:
 	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-header --group dev --output-file requirements-dev.lock pyproject.toml
+	  --no-emit-index-url --custom-compile-command 'make lock' --group dev --output-file requirements-dev.lock pyproject.toml
 
 ## clean: remove the environment and every cache
 clean:

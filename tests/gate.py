@@ -1,6 +1,5 @@
 """What CI asks of a test report beyond success: that tests ran, and none for lack of recordings not."""
 
-import os
 import sys
 from xml.etree import ElementTree as ET
 
@@ -21,5 +20,6 @@ def complaints(report: str) -> list[str]:
 
 if __name__ == "__main__":
     lines = complaints(sys.argv[1])
-    print(*(f"gate: {line}" for line in lines), sep=os.linesep, end="", file=sys.stderr)
+    for line in lines:
+        print("gate:", line, file=sys.stderr)
     sys.exit(bool(lines))
