@@ -1,0 +1,1 @@
+"""Tools and the effects they have: commands under their supervisor, patches, plans."""
