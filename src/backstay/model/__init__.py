@@ -1,0 +1,1 @@
+"""Transport to a provider: requests, streams, refusals. The HTTP library loads on the first use."""

@@ -1,0 +1,196 @@
+"""The transport over real sockets: HTTP/1.1 by pyreqwest, which loads with this module.
+
+Owns connections and the phases of an exchange. A client of the library serves one exchange at a
+time: only so can be told whether a failed exchange used a kept-alive connection.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Mapping
+from datetime import timedelta
+
+from pyreqwest.client import Client, ClientBuilder
+from pyreqwest.exceptions import PyreqwestError
+from pyreqwest.proxy import ProxyBuilder
+from pyreqwest.request import StreamRequest
+from pyreqwest.response import Response
+
+from backstay.errors import UsageError
+from backstay.model.environment import Surroundings, read
+from backstay.model.failure import failure, stalled
+from backstay.model.pump import Pump, Silence
+from backstay.model.transport import Head, HttpRequest, TransportError, shown
+
+
+class _Lease:
+    """A client for one exchange at a time, and whether that exchange opened a connection.
+
+    The library asks for the proxy when it opens a connection, and for plain HTTP also for every
+    request; so an exchange with fewer questions than the first one had opened none.
+    """
+
+    def __init__(self, client: Client, questions: list[None]) -> None:
+        self.client = client
+        self._questions = questions
+        self._of_first: int | None = None
+
+    def begin(self) -> None:
+        self._questions.clear()
+
+    def answered(self) -> None:
+        if self._of_first is None:
+            self._of_first = len(self._questions)
+
+    @property
+    def reused(self) -> bool:
+        return self._of_first is not None and len(self._questions) < self._of_first
+
+
+class _Exchange:
+    """One request that was answered: the head is in, the body is being read."""
+
+    def __init__(self, request: HttpRequest, lease: _Lease, streamed: StreamRequest) -> None:
+        self._request = request
+        self._streamed = streamed
+        self.lease = lease
+
+    async def open(self) -> None:
+        """Send the request and wait for the head."""
+        self.lease.begin()
+        try:
+            async with asyncio.timeout(self._request.deadlines.first_byte):
+                self._response = await self._answer()
+        except TimeoutError:
+            raise stalled("stalled_head", self._request) from None
+        self.lease.answered()
+
+    async def _answer(self) -> Response:
+        try:
+            return await self._streamed.__aenter__()
+        except PyreqwestError as error:
+            found = failure(error, self._request, headed=False)
+        raise found
+
+    def head(self) -> Head:
+        headers: dict[str, str] = {}
+        for name, value in self._response.headers.items():
+            known = headers.get(name)
+            headers[name] = value if known is None else f"{known}, {value}"
+        return Head(self._response.status, headers)
+
+    async def read(self) -> bytes | None:
+        try:
+            piece = await self._response.body_reader.read_chunk()
+        except PyreqwestError as error:
+            found = failure(error, self._request, headed=True)
+        else:
+            return None if piece is None else bytes(piece)
+        raise found
+
+    async def close(self) -> None:
+        await self._streamed.__aexit__(None, None, None)
+
+
+class HttpTransport:
+    """Fulfils `Transport`. One per process is enough; `close` it at the end.
+
+    Proxies and SSL_CERT_FILE are taken from `environ`; `ca_file` names further authorities (PEM)
+    and goes before SSL_CERT_FILE. Redirects are not followed, so no other host gets the key.
+    A failure before any byte of an answer on a kept-alive connection is tried again, once and at
+    once, on a fresh one (FACTS 15). Raises `UsageError` for values that can't be used.
+    """
+
+    def __init__(self, *, ca_file: str = "", environ: Mapping[str, str] | None = None) -> None:
+        self._surroundings = read(os.environ if environ is None else environ, ca_file)
+        self._idle: dict[tuple[str, float], list[_Lease]] = {}
+
+    async def stream(self, request: HttpRequest) -> AsyncGenerator[Head | bytes, None]:
+        exchange = await self._exchange(request)
+        try:
+            async with Pump(exchange.read, request.deadlines.silence) as pump:
+                yield exchange.head()
+                while (piece := await pump.next()) is not None:
+                    yield piece
+        except Silence:
+            raise stalled("stalled", request) from None
+        finally:
+            await exchange.close()
+            self._put_back(request, exchange.lease)
+
+    async def close(self) -> None:
+        """Close the connections that are kept alive. The transport can be used again."""
+        for leases in self._idle.values():
+            while leases:
+                await leases.pop().client.close()
+
+    async def _exchange(self, request: HttpRequest) -> _Exchange:
+        idle = self._idle.get(_pool(request))
+        exchange = self._prepared(request, idle.pop() if idle else self._lease(request))
+        try:
+            await exchange.open()
+        except TransportError as error:
+            lease = exchange.lease
+            if error.kind != "before_head" or not lease.reused:
+                self._put_back(request, lease)
+                raise
+            await lease.client.close()
+            exchange = self._prepared(request, self._lease(request))
+            await exchange.open()
+        return exchange
+
+    def _prepared(self, request: HttpRequest, lease: _Lease) -> _Exchange:
+        wrong = f"the provider's URL can't be used: {shown(request.url)}"
+        try:
+            builder = lease.client.request(request.method, request.url)
+            wrong = "a header of the request holds a character that HTTP does not allow"
+            builder = builder.headers(request.headers)
+            # Without this limit the library reads ahead, and drops what it read when reading fails.
+            builder = builder.body_bytes(request.body).streamed_read_buffer_limit(0)
+            return _Exchange(request, lease, builder.build_streamed())
+        except (ValueError, TypeError):  # its text may quote the key: nothing of it goes on
+            pass
+        self._put_back(request, lease)
+        raise UsageError(wrong)
+
+    def _put_back(self, request: HttpRequest, lease: _Lease) -> None:
+        self._idle.setdefault(_pool(request), []).append(lease)
+
+    def _lease(self, request: HttpRequest) -> _Lease:
+        questions: list[None] = []
+        try:
+            client = _client(self._surroundings, request.deadlines.connect, questions)
+        except ValueError:  # its text may quote a proxy's password
+            client = None
+        if client is None:
+            raise UsageError("the proxy or the certificate authorities can't be used")
+        return _Lease(client, questions)
+
+
+def _pool(request: HttpRequest) -> tuple[str, float]:
+    """Exchanges that may use each other's clients: same scheme and host, same deadline."""
+    return "/".join(request.url.split("/", 3)[:3]), request.deadlines.connect
+
+
+def _client(surroundings: Surroundings, connect: float, questions: list[None]) -> Client:
+    def note(_: object) -> None:
+        questions.append(None)
+
+    builder = (
+        ClientBuilder()
+        .connect_timeout(timedelta(seconds=connect))
+        .follow_redirects(enable=False)
+        .referer(enable=False)
+        .gzip(enable=False)
+        .brotli(enable=False)
+        .zstd(enable=False)
+        .deflate(enable=False)
+        .proxy(ProxyBuilder.custom(note))
+    )
+    exempt = surroundings.no_proxy
+    if surroundings.http_proxy:
+        builder = builder.proxy(ProxyBuilder.http(surroundings.http_proxy).no_proxy(exempt))
+    if surroundings.https_proxy:
+        builder = builder.proxy(ProxyBuilder.https(surroundings.https_proxy).no_proxy(exempt))
+    if surroundings.authorities:
+        builder = builder.add_root_certificate_pem(surroundings.authorities)
+    return builder.build()
