@@ -24,6 +24,8 @@ class Append(msgspec.Struct, frozen=True):
     """Write these records, in order, and say `Appended` once they are on disk."""
 
     records: tuple[Known, ...]
+    sync: bool = True
+    """Without it the records may wait for the next synced ones before they reach the disk."""
 
 
 class Send(msgspec.Struct, frozen=True):
@@ -99,6 +101,4 @@ class Finish(msgspec.Struct, frozen=True):
     code: str = ""
 
 
-Command = (
-    Append | Send | Abort | Prepare | StartCall | StopCall | Probe | Adopt | Wait | Finish
-)
+Command = Append | Send | Abort | Prepare | StartCall | StopCall | Probe | Adopt | Wait | Finish

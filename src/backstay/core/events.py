@@ -66,10 +66,25 @@ class Evidence(msgspec.Struct, kw_only=True):
     detail: str = ""
 
 
+class Created(msgspec.Struct):
+    """A new session: its header is about to be written."""
+
+    id: str
+    cwd: str
+    basis: Basis
+    version: str = ""
+
+
 class Opened(msgspec.Struct):
-    """The session's records were read for writing, in order, damage left out."""
+    """The session's records were read for writing, in order, damage left out.
+
+    Id, folder and basis count only where no record says them.
+    """
 
     records: Sequence[AnyRecord]
+    id: str
+    cwd: str
+    basis: Basis
 
 
 class PromptGiven(msgspec.Struct):
@@ -84,6 +99,11 @@ class PromptGiven(msgspec.Struct):
 
 class Continued(msgspec.Struct):
     """The user wants the cut turn finished without a new message."""
+
+    model: str = ""
+    """Where it is given, model, provider and effort from here on are these."""
+    provider: str = ""
+    effort: str = ""
 
 
 class Appended(msgspec.Struct):
@@ -104,8 +124,6 @@ class ItemDone(msgspec.Struct):
     attempt: int
     index: int
     item: Item
-    key: str = ""
-    """What identifies it within its response, where that is not `index`."""
 
 
 class AttemptEnded(msgspec.Struct):
@@ -167,7 +185,8 @@ class Noted(msgspec.Struct):
 
 
 Event = (
-    Opened
+    Created
+    | Opened
     | PromptGiven
     | Continued
     | Appended

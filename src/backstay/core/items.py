@@ -110,5 +110,7 @@ def message_text(item: Item) -> str:
         return content
     if not isinstance(content, list):
         return ""
-    parts = [part.get("text", part.get("refusal", "")) for part in content if isinstance(part, dict)]
+    parts = [
+        part.get("text", part.get("refusal", "")) for part in content if isinstance(part, dict)
+    ]
     return "".join(part for part in parts if isinstance(part, str))

@@ -81,6 +81,8 @@ class Attempt(Record, tag="attempt"):
     superseded: list[int] = []
     """Records of the attempt before this one that leave the view."""
     model: str = ""
+    provider: str = ""
+    effort: str = ""
     why: str = ""
     """Empty for a first try, else what went wrong with the one before."""
 
@@ -166,7 +168,9 @@ class Compaction(Record, tag="compaction"):
     items: list[Item]
     turn: int = 0
     """The prompt record of the turn that goes on behind it, or 0."""
-    step: int = 0
+    model: str = ""
+    provider: str = ""
+    effort: str = ""
     format: int = FORMAT
 
 

@@ -1,0 +1,225 @@
+"""History: the fold of a journal's records. Live and after a crash it is built by the same `apply`.
+
+Keeps what every request is computed from (`view`), what a crash left open (`settle`), and how often
+a turn was tried (`retry`). Knows nothing of requests, effects or time.
+"""
+
+from typing import Final
+
+import msgspec
+
+from backstay.core.items import Item, is_partial, is_server_call, message, message_text
+from backstay.core.record import (
+    AnyRecord,
+    Attempt,
+    AttemptEnd,
+    Basis,
+    Call,
+    Compaction,
+    ItemRecord,
+    Late,
+    Note,
+    Output,
+    Prompt,
+    Repair,
+    Session,
+    Start,
+    TurnEnd,
+)
+
+DROP_REASONING: Final = "drop_reasoning"
+"""The `repair` action that takes encrypted reasoning out of the view (FACTS 9)."""
+REOPENED: Final = "reopened"
+"""The `note` topic that lets an ended turn go on."""
+
+
+class CallState(msgspec.Struct):
+    """A call and what became of it."""
+
+    record: Call
+    start: Start | None = None
+    output: Output | None = None
+
+
+class AttemptState(msgspec.Struct):
+    """One attempt and the items that its response left."""
+
+    record: Attempt
+    items: list[ItemRecord | Call] = []
+    end: AttemptEnd | None = None
+
+
+class TurnState(msgspec.Struct):
+    """A turn: its prompt (None where damage took it), its attempts, its end."""
+
+    n: int
+    prompt: Prompt | None
+    attempts: list[AttemptState] = []
+    end: TurnEnd | None = None
+    reopened_at: int = 0
+    """Attempts numbered below this belong to an ended stretch of the turn: they count no more."""
+
+
+class Messages(msgspec.Struct):
+    """Items of the view that no response made: prompts, late results, notices."""
+
+    items: list[Item]
+
+
+Segment = Messages | AttemptState
+
+
+class History:
+    """The state that a journal's records add up to."""
+
+    def __init__(self) -> None:
+        self.id = ""
+        self.cwd = ""
+        self.basis: Basis | None = None
+        self.model = ""
+        self.provider = ""
+        self.effort = ""
+        self.next = 1
+        self.segments: list[Segment] = []
+        self.calls: dict[int, CallState] = {}
+        self.attempts: dict[int, AttemptState] = {}
+        self.turns: dict[int, TurnState] = {}
+        self.queued: list[Prompt] = []
+        """Accepted prompts whose turn has not begun."""
+        self.turn: TurnState | None = None
+        """The turn that began last, ended or not."""
+        self.reasoning_from = 0
+        """Encrypted reasoning of records below this number was refused and is not sent."""
+
+    def apply(self, record: AnyRecord) -> None:
+        """Take one record in. Records that refer to nothing that is known lose nothing else."""
+        self.next = max(self.next, record.n + 1)
+        fold = getattr(self, f"_{record.__struct_config__.tag}", None)
+        if fold is not None:
+            fold(record)
+
+    def open_calls(self) -> list[CallState]:
+        """Calls without an output, in order."""
+        return [call for call in self.calls.values() if call.output is None]
+
+    def open_attempts(self) -> list[AttemptState]:
+        """Attempts whose end is not recorded."""
+        return [attempt for attempt in self.attempts.values() if attempt.end is None]
+
+    def _session(self, record: Session | Prompt | Compaction) -> None:
+        self.id, self.cwd, self.basis = record.id, record.cwd, record.basis
+
+    def _settings(self, record: Prompt | Attempt | Compaction) -> None:
+        if record.model:
+            self.model, self.provider, self.effort = record.model, record.provider, record.effort
+
+    def _prompt(self, record: Prompt) -> None:
+        self._session(record)
+        self.queued.append(record)
+
+    def _begin(self, number: int) -> TurnState:
+        """The turn of that prompt, begun now unless it has."""
+        turn = self.turns.get(number)
+        if turn is None:
+            prompt = next((one for one in self.queued if one.n == number), None)
+            turn = self.turns[number] = TurnState(number, prompt)
+            if prompt is not None:
+                self.queued.remove(prompt)
+                self.segments.append(Messages(prompt.items))
+                self._settings(prompt)
+            self.turn = turn
+        return turn
+
+    def _attempt(self, record: Attempt) -> None:
+        turn = self._begin(record.turn)
+        state = AttemptState(record)
+        self._settings(record)
+        turn.attempts.append(state)
+        self.attempts[record.n] = state
+        self.segments.append(state)
+
+    def _owner(self, number: int) -> AttemptState:
+        """The attempt of that number; one that damage took is stood in for."""
+        if number not in self.attempts:
+            self._attempt(Attempt(n=number, turn=self.turn.n if self.turn else 0, step=0))
+        return self.attempts[number]
+
+    def _item(self, record: ItemRecord | Call) -> None:
+        attempt = self._owner(record.attempt)
+        if all(other.index != record.index for other in attempt.items):
+            attempt.items.append(record)
+            if isinstance(record, Call):
+                self.calls[record.n] = CallState(record)
+
+    _call = _item
+
+    def _start(self, record: Start) -> None:
+        call = self.calls.get(record.call)
+        if call is not None and call.start is None:
+            call.start = record
+
+    def _output(self, record: Output) -> None:
+        call = self.calls.get(record.call)
+        if call is None:
+            text = message_text(record.item)
+            note = f"The output of a tool call that is missing from the history:\n{text}"
+            self.segments.append(Messages([message("developer", note)]))
+        elif call.output is None:
+            call.output = record
+
+    def _late(self, record: Late) -> None:
+        self.segments.append(Messages([record.item]))
+
+    def _attempt_end(self, record: AttemptEnd) -> None:
+        attempt = self.attempts.get(record.attempt)
+        if attempt is not None and attempt.end is None:
+            attempt.end = record
+
+    def _turn_end(self, record: TurnEnd) -> None:
+        self._begin(record.turn).end = record
+        if record.item is not None:
+            self.segments.append(Messages([record.item]))
+
+    def _note(self, record: Note) -> None:
+        if record.item is not None:
+            self.segments.append(Messages([record.item]))
+        turn = self.turns.get(record.turn)
+        if record.topic == REOPENED and turn is not None:
+            turn.end = None
+            turn.reopened_at = record.n
+
+    def _repair(self, record: Repair) -> None:
+        if record.action == DROP_REASONING:
+            self.reasoning_from = record.n
+
+    def _compaction(self, record: Compaction) -> None:
+        self._session(record)
+        self.segments = [Messages(record.items)]
+        if record.turn and record.turn not in self.turns:
+            self.turn = self.turns[record.turn] = TurnState(record.turn, None)
+            self._settings(record)
+
+
+def last_done(attempt: AttemptState) -> int:
+    """The index of the attempt's last completed call, server-run ones included; -1 without one."""
+    done = [one.index for one in attempt.items if isinstance(one, Call) or is_server_call(one.item)]
+    return max(done, default=-1)
+
+
+def superseded(attempt: AttemptState) -> list[int]:
+    """The records that leave the view when the attempt's step is tried again.
+
+    All behind the last completed call: they would be said a second time.
+    """
+    kept = last_done(attempt)
+    return [one.n for one in attempt.items if one.index > kept]
+
+
+def made_calls(attempt: AttemptState) -> bool:
+    """Whether the response asked for something that the next request has to answer."""
+    return any(isinstance(one, Call) for one in attempt.items)
+
+
+def complete(one: ItemRecord | Call) -> bool:
+    """Whether the provider said the item in full."""
+    return not is_partial(one.item)
