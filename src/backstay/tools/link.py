@@ -1,0 +1,193 @@
+"""The connection to a session's supervisor: starting one, finding one, requests and replies.
+
+Owns the socket and the supervisor's process as its parent. What requests mean is `commands`'.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any, cast
+
+import msgspec
+
+from backstay.errors import BackstayError
+from backstay.tools.supervise import layout
+
+_PROGRAM = os.path.dirname(os.path.abspath(layout.__file__))
+_KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", layout.MARKER)
+"""All of the environment that the supervisor gets: a command could read it."""
+
+_unreaped: set[int] = set()
+
+
+class SupervisorGone(BackstayError):
+    """The supervisor has died or left; what it ran is settled from its files."""
+
+
+class Link(asyncio.Protocol):
+    """One connection. Every pending reply fails with SupervisorGone when it ends."""
+
+    def __init__(self, on_event: Callable[[dict[str, Any]], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self.hello: asyncio.Future[dict[str, Any]] = loop.create_future()
+        self.closed: asyncio.Future[None] = loop.create_future()
+        self._on_event = on_event
+        self._transport: asyncio.Transport | None = None
+        self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._number = 0
+        self._in = bytearray()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._in += data
+        if b"\n" not in data:
+            return
+        *lines, rest = bytes(self._in).split(b"\n")
+        self._in = bytearray(rest)
+        for line in lines:
+            self._received(msgspec.json.decode(line))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self.closed.set_result(None)
+        pending = [self.hello, *self._pending.values()]
+        self._pending.clear()
+        for future in pending:
+            if not future.done():
+                future.set_exception(SupervisorGone("the command supervisor is gone"))
+                future.exception()  # nobody may be waiting for it any more
+
+    async def request(self, **message: Any) -> dict[str, Any]:
+        """Send a request; its reply. Raises SupervisorGone, and ValueError if it is refused."""
+        if self._transport is None:
+            raise SupervisorGone("the command supervisor is gone")
+        self._number += 1
+        number = self._number
+        reply = asyncio.get_running_loop().create_future()
+        self._pending[number] = reply
+        self._transport.write(msgspec.json.encode({"id": number, **message}) + b"\n")
+        try:
+            answer: dict[str, Any] = await reply
+        finally:
+            self._pending.pop(number, None)
+        if not answer.get("ok"):
+            raise ValueError(f"the command supervisor refused: {answer.get('error')}")
+        return answer
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection stands."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def close(self) -> None:
+        """Drop the connection."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _received(self, message: dict[str, Any]) -> None:
+        if "event" in message:
+            if message["event"] in ("hello", "taken") and not self.hello.done():
+                self.hello.set_result(message)
+            else:
+                self._on_event(message)
+            return
+        reply = self._pending.get(message["id"])
+        if reply is not None and not reply.done():
+            reply.set_result(message)
+
+
+def connect(folder: str) -> socket.socket | None:
+    """A connection to the supervisor of the session in `folder`, None if there is none.
+
+    The path of a Unix socket is limited to 108 bytes; the folder's descriptor stands in for it.
+    """
+    try:
+        place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        base = f"/proc/self/fd/{place}" if sys.platform == "linux" else folder
+        sock.connect(os.path.join(base, layout.SOCKET))
+    except OSError:
+        sock.close()
+        return None
+    finally:
+        os.close(place)
+    return sock
+
+
+def spawn(folder: str, grace: float) -> tuple[int, socket.socket]:
+    """Start a supervisor without waiting for it: its pid and a connection to it.
+
+    It gets no descriptor but its end of the connection and its log. Raises SupervisorGone if it
+    can't be started.
+    """
+    reap()
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    log = os.path.join(folder, layout.LOG)
+    log_flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    actions = [
+        (os.POSIX_SPAWN_DUP2, far.fileno(), 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 2, log, log_flags, 0o600),
+    ]
+    argv = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-X",
+        "utf8",
+        _PROGRAM,
+        os.path.abspath(folder),
+        f"{grace:g}",
+    ]
+    env = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    try:
+        pid = _posix_spawn(argv, env, actions)
+    except OSError as error:
+        near.close()
+        reason = error.strerror or str(error)
+        raise SupervisorGone(f"the command supervisor can't be started: {reason}") from error
+    finally:
+        far.close()
+    _unreaped.add(pid)
+    return pid, near
+
+
+def reap() -> None:
+    """Take the exit status of supervisors of ours that have ended."""
+    for pid in list(_unreaped):
+        try:
+            if os.waitpid(pid, os.WNOHANG)[0] == pid:
+                _unreaped.discard(pid)
+        except ChildProcessError:
+            _unreaped.discard(pid)
+
+
+async def reap_one(pid: int | None, seconds: float) -> None:
+    """Wait for our supervisor's exit, at most `seconds`."""
+    until = asyncio.get_running_loop().time() + seconds
+    reap()
+    while pid in _unreaped and asyncio.get_running_loop().time() < until:
+        await asyncio.sleep(0.005)
+        reap()
+
+
+def _posix_spawn(argv: list[str], env: dict[str, str], actions: list[Any]) -> int:
+    ignored = [signal.SIGCHLD, signal.SIGTERM, signal.SIGPIPE]
+    try:
+        return os.posix_spawn(
+            argv[0], argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=ignored
+        )
+    except NotImplementedError:  # macOS before 10.15, untested: the program does it itself
+        return os.posix_spawn(
+            argv[0], argv, env, file_actions=actions, setsigmask=(), setsigdef=ignored
+        )
