@@ -1,0 +1,324 @@
+"""From a response and its faults to the steps that a connection carries out.
+
+Pure. Every position becomes an offset into the stream's bytes; the steps between two offsets are
+writes of whole or cut events. The steps themselves are carried out by `server`.
+"""
+
+from bisect import bisect_left, bisect_right
+from itertools import accumulate
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from backstay.chaos.script import (
+    CALL_ITEMS,
+    TERMINAL_EVENTS,
+    CleanEnd,
+    Close,
+    Error,
+    Failed,
+    Garbage,
+    HalfEvent,
+    Hold,
+    Incomplete,
+    KeepaliveTrap,
+    Placed,
+    PlacedFault,
+    Position,
+    Repeat,
+    Reset,
+    Response,
+    Script,
+    ScriptError,
+    Stall,
+    Unknown,
+    When,
+    Where,
+)
+from backstay.chaos.stream import Frame, Play, Stream, Writer, encode, final_of, render, sse
+
+How = Literal["clean", "close", "reset", "trap"]
+
+
+class Write(Struct):
+    """Send these pieces of the body; `missing`: the last chunk announces so many bytes more."""
+
+    pieces: list[bytes]
+    missing: int = 0
+
+
+class Await(Struct):
+    """Send nothing until the file exists, at most `seconds`."""
+
+    file: str
+    seconds: float
+
+
+class Silence(Struct):
+    """Send nothing for so many seconds, or until the client leaves."""
+
+    seconds: float | None
+
+
+class Head(Struct):
+    """Send the status line and the headers."""
+
+
+class End(Struct):
+    """End the answer: properly, or by ending the connection."""
+
+    how: How
+
+
+Step = Write | Await | Silence | Head | End
+
+
+class Plan(Struct):
+    """An answer: its head, how its body is framed, and its steps."""
+
+    status: int
+    headers: dict[str, str]
+    framing: Literal["chunked", "close", "length"]
+    length: int
+    steps: list[Step]
+
+
+class _Cut(Struct):
+    """What happens at an offset; nothing of the body follows a final one."""
+
+    offset: int
+    steps: list[Step]
+    final: bool = False
+    missing: int = 0
+
+
+class _Body:
+    """The frames of a body and the offsets at which they begin."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.frames = stream.frames
+        self.writer = stream.writer
+        self.starts = [0, *accumulate(len(frame.wire) for frame in self.frames)]
+        terminal = (n for n, f in enumerate(self.frames) if f.type in TERMINAL_EVENTS)
+        self.terminal = next(terminal, len(self.frames))
+
+    def boundary(self, where: Where, *, after: bool) -> int:
+        """How many events stand before the position; raises LookupError with the reason."""
+        if isinstance(where, Position):
+            found = self._nth(where.event, where.nth, where.item)
+        else:
+            found = self._nth(where, 1, None)
+        return found + after
+
+    def _nth(self, event: int | str | None, nth: int, item: str | None) -> int:
+        if isinstance(event, int):
+            number = event + len(self.frames) if event < 0 else event
+            if not 0 <= number < len(self.frames):
+                raise LookupError(f"no event {event}: the stream has {len(self.frames)}")
+            return number
+        if event == "terminal":
+            return min(self.terminal, len(self.frames) - 1)
+        hits = (n for n, frame in enumerate(self.frames) if _is(frame, event, item))
+        for count, number in enumerate(hits, 1):
+            if count == nth:
+                return number
+        raise LookupError(f"the stream has no {event} number {nth}" + (f" of {item}" * bool(item)))
+
+    def between(self, start: int, end: int) -> list[bytes]:
+        """The bytes between two offsets, one piece for each event or part of one."""
+        first = bisect_right(self.starts, start) - 1
+        last = bisect_left(self.starts, end)
+        pieces = [frame.wire for frame in self.frames[first:last]]
+        if pieces and end < self.starts[last]:
+            pieces[-1] = pieces[-1][: end - self.starts[last]]
+        if pieces:
+            pieces[0] = pieces[0][start - self.starts[first] :]
+        return [piece for piece in pieces if piece]
+
+
+def _is(frame: Frame, event: str | None, item: str | None) -> bool:
+    if event == "call":
+        hit = frame.type == "response.output_item.done" and frame.item in CALL_ITEMS
+        return hit and item in (None, frame.item)
+    return frame.type == event and item in (None, frame.item)
+
+
+def plan(response: Response, play: Play, recording: bytes = b"") -> Plan:
+    """The steps of an answer as a stream, as one JSON body, or as an HTTP error.
+
+    Raises LookupError when a position is not in the stream.
+    """
+    is_stream = response.output is not None or response.events is not None
+    is_stream = is_stream or response.sse is not None
+    if is_stream and play.streaming:
+        stream = render(response, play, recording)
+        headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
+        steps = _steps(response, _Body(stream))
+        headers |= response.headers
+        return Plan(response.status or 200, headers, response.framing, 0, steps)
+    if is_stream:
+        stream = render(response, play, recording)
+        status, value = _document(response, stream)
+    else:
+        stream = Stream([], Writer(response, play))
+        status, value = response.status or 200, error_body(response)
+    text = value.encode() if isinstance(value, str) else encode(value)
+    kind = "text/plain; charset=utf-8" if isinstance(value, str) else "application/json"
+    stream.frames = [Frame("", "", text)]
+    steps = _steps(response, _Body(stream), whole=True)
+    return Plan(status, {"content-type": kind} | response.headers, "length", len(text), steps)
+
+
+def check(script: Script) -> None:
+    """Raise ScriptError if a position is not in its stream."""
+    for number, response in enumerate(script.responses):
+        if response.faults or response.holds:
+            play = Play(0, "00000000", response.style or script.style)
+            try:
+                plan(response, play, script.recordings.get(response.sse or "", b""))
+            except LookupError as error:
+                raise ScriptError(f"script: responses[{number}]: {error.args[0]}") from None
+
+
+def error_body(response: Response) -> Any:
+    """The body of an HTTP error: the script's, else a plausible one."""
+    if isinstance(response.body, str | dict | list | int | float | bool):
+        return response.body
+    code, message = _PLAUSIBLE.get(response.status or 0, (None, "The request could not be served."))
+    kind = "server_error" if (response.status or 0) >= 500 else "invalid_request_error"
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+_PLAUSIBLE = {
+    401: ("invalid_api_key", "Incorrect API key provided."),
+    403: ("unsupported_country_region_territory", "Country, region, or territory not supported."),
+    404: ("model_not_found", "The model does not exist or you do not have access to it."),
+    429: ("rate_limit_exceeded", "Rate limit reached. Please try again later."),
+    500: (None, "The server had an error while processing your request."),
+    503: (None, "The server is overloaded. Please try again later."),
+}
+
+
+def _document(response: Response, stream: Stream) -> tuple[int, Any]:
+    """What a request without streaming is answered."""
+    final = final_of(stream.frames) if stream.final is None else stream.final
+    for fault in response.faults:
+        if isinstance(fault, Failed):
+            error = {"code": fault.code, "message": fault.message}
+            return 200, final | {"status": "failed", "error": error}
+        if isinstance(fault, Incomplete):
+            details = {"reason": fault.reason}
+            return 200, final | {"status": "incomplete", "incomplete_details": details}
+        if isinstance(fault, Error):
+            error = {"type": fault.code, "code": fault.code, "message": fault.message}
+            return 500, {"error": error}
+    return response.status or 200, final
+
+
+def _steps(response: Response, body: _Body, *, whole: bool = False) -> list[Step]:
+    """The steps of a body with its faults; `whole`: the body is one document, not events."""
+    early: list[Step] = []
+    cuts: list[_Cut] = []
+    trap = False
+    for hold in response.holds:
+        wait = Await(hold.file, hold.seconds)
+        where = hold.event if hold.event is not None else hold.before
+        if where == "headers":
+            early.append(wait)
+        elif not whole:
+            cuts.append(_Cut(_offset(body, hold.after, where), [wait]))
+    for fault in response.faults:
+        if isinstance(fault, KeepaliveTrap):
+            trap = True
+        elif isinstance(fault, Placed) and fault.before == "headers":
+            early += _strike(fault, body, 0).steps
+        elif isinstance(fault, Placed):
+            cut = _in_document(fault, body) if whole else _place(fault, body)
+            cuts += [cut] if cut else []
+    end: How = "trap" if trap else "clean"
+    return _join(early, sorted(cuts, key=lambda cut: cut.offset), body, end)
+
+
+def _join(early: list[Step], cuts: list[_Cut], body: _Body, end: How) -> list[Step]:
+    steps: list[Step] = [*early, Head()]
+    position = 0
+    for cut in cuts:
+        steps.append(Write(body.between(position, cut.offset), cut.missing))
+        position = cut.offset
+        steps += cut.steps
+        if cut.final:
+            return [End(end) if step == End("clean") else step for step in steps]
+    return [*steps, Write(body.between(position, body.starts[-1])), End(end)]
+
+
+def _offset(body: _Body, after: Where | None, before: Where | None) -> int:
+    where = after if after is not None else before
+    if where is None:
+        return body.starts[body.terminal]
+    if isinstance(where, Position) and where.byte is not None:
+        return min(where.byte, body.starts[-1])
+    return body.starts[body.boundary(where, after=after is not None)]
+
+
+def _place(fault: PlacedFault, body: _Body) -> _Cut:
+    offset = _offset(body, fault.after, fault.before)
+    if isinstance(fault, HalfEvent) and offset in body.starts[:-1]:
+        number = body.starts.index(offset)
+        size = len(body.frames[number].wire)
+        offset += min(size, fault.bytes if fault.bytes is not None else size // 2)
+    return _strike(fault, body, offset)
+
+
+def _in_document(fault: PlacedFault, body: _Body) -> _Cut | None:
+    """A fault in a body that is one document: at its byte, else in the middle."""
+    if not isinstance(fault, Close | Reset | HalfEvent | CleanEnd | Stall):
+        return None
+    where = fault.after if fault.after is not None else fault.before
+    size = body.starts[-1]
+    byte = where.byte if isinstance(where, Position) and where.byte is not None else size // 2
+    cut = _strike(fault, body, min(byte, size))
+    if End("clean") in cut.steps:
+        cut.steps[-1] = End("close")  # a body of announced length can't end early and properly
+    return cut
+
+
+def _strike(fault: PlacedFault, body: _Body, offset: int) -> _Cut:
+    """What a fault does at an offset."""
+    steps: list[Step] = [_await(fault.when)] if fault.when else []
+    number = bisect_right(body.starts, offset) - 1
+    match fault:
+        case Close() | Reset() | HalfEvent():
+            steps.append(End(_how(fault)))
+            return _Cut(offset, steps, final=True, missing=16 if fault.partial_chunk else 0)
+        case CleanEnd():
+            steps.append(End("clean"))
+        case Stall():
+            steps.append(Silence(fault.seconds))
+            if fault.seconds is None:
+                steps.append(End("close"))
+        case Repeat():
+            if number == 0:
+                raise LookupError("repeat: no event stands before the position")
+            return _Cut(offset, [*steps, Write([body.frames[number - 1].wire] * fault.times)])
+        case Garbage():
+            return _Cut(offset, [*steps, Write([b"data: %b\n\n" % fault.text.encode()])])
+        case Unknown():
+            kind = str(fault.event.get("type", ""))
+            named = body.writer.style != "openrouter"
+            return _Cut(offset, [*steps, Write([sse(kind, encode(fault.event), named=named)])])
+        case Failed() | Incomplete() | Error():
+            wires = [frame.wire for frame in body.writer.ending(fault, number)]
+            steps += [Write(wires), End("clean")]
+    return _Cut(offset, steps, final=isinstance(steps[-1], End))
+
+
+def _how(fault: Close | Reset | HalfEvent) -> How:
+    if isinstance(fault, Reset):
+        return "reset"
+    if isinstance(fault, HalfEvent):
+        return "clean" if fault.end == "clean_end" else fault.end
+    return "close"
+
+
+def _await(when: When | Hold) -> Await:
+    return Await(when.file, when.seconds)
