@@ -1,0 +1,83 @@
+"""Payloads too large for a record, stored once each under the sha256 of their bytes."""
+
+from hashlib import sha256
+from typing import Final
+
+from backstay.errors import SessionError, StorageError
+from backstay.journal.disk import Absent, Disk
+from backstay.journal.folders import make_folder
+
+_DIGITS: Final = frozenset("0123456789abcdef")
+
+
+class MissingBlob(SessionError):
+    """A blob that a record names is not there, or not what it was."""
+
+
+class Blobs:
+    """The folder `blobs` of a home. Safe with many writers: equal names hold equal bytes."""
+
+    def __init__(self, disk: Disk, home: str, unique: str) -> None:
+        """`unique` is this process's own word for its temporary files (its session, its pid)."""
+        self._disk = disk
+        self._folder = f"{home}/blobs"
+        self._unique = unique
+        self._durable: set[str] = set()
+
+    def put(self, content: bytes) -> str:
+        """Store the bytes durably and give their digest. Nothing is written if they are there.
+
+        Raises `StorageError`.
+        """
+        digest = sha256(content).hexdigest()
+        if digest in self._durable:
+            return digest
+        if not self._stored(digest, len(content)):
+            self._store(digest, content)
+        self._disk.sync_directory(self._folder)
+        self._durable.add(digest)
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """The bytes of a digest. Raises `MissingBlob` if they are gone or damaged."""
+        if len(digest) != sha256().digest_size * 2 or not _DIGITS.issuperset(digest):
+            raise MissingBlob(f"{digest[:80]!r} is no digest of a blob: the record is damaged")
+        try:
+            with self._disk.open(self._path(digest)) as file:
+                content = file.read(0, file.size())
+        except Absent:
+            raise MissingBlob(f"{self._path(digest)} is missing: restore it to go on") from None
+        if sha256(content).hexdigest() != digest:
+            raise MissingBlob(f"{self._path(digest)} is damaged: restore it to go on")
+        return content
+
+    def _path(self, digest: str) -> str:
+        return f"{self._folder}/{digest}"
+
+    def _stored(self, digest: str, size: int) -> bool:
+        try:
+            return self._disk.stat(self._path(digest)).size == size
+        except Absent:
+            return False
+
+    def _store(self, digest: str, content: bytes) -> None:
+        make_folder(self._disk, self._folder)
+        temporary = f"{self._path(digest)}.{self._unique}"
+        try:
+            self._disk.unlink(temporary)
+        except Absent:
+            pass
+        try:
+            with self._disk.create(temporary) as file:
+                file.append(content)
+                file.datasync()
+            self._disk.rename(temporary, self._path(digest))
+        except StorageError:
+            self._discard(temporary)
+            raise
+
+    def _discard(self, temporary: str) -> None:
+        try:
+            self._disk.unlink(temporary)
+        except StorageError:
+            pass
