@@ -13,6 +13,7 @@ from backstay.journal.lines import Damage, Found
 from backstay.journal.lock import Holder, holder
 from backstay.journal.posix import PosixDisk
 from backstay.journal.reader import DAMAGE, Identity, Reading, read, statement, walk
+from backstay.journal.sessions import Entry, find, last, list_sessions
 
 __all__ = [
     "DAMAGE",
@@ -21,6 +22,7 @@ __all__ = [
     "Blobs",
     "Damage",
     "Disk",
+    "Entry",
     "File",
     "Found",
     "Holder",
@@ -32,9 +34,12 @@ __all__ = [
     "Reading",
     "Stat",
     "Waiting",
+    "find",
     "holder",
     "is_id",
     "journal_path",
+    "last",
+    "list_sessions",
     "lock_path",
     "read",
     "session_folder",

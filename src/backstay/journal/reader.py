@@ -131,13 +131,11 @@ class _Reach:
 
     def done(self, region: list[Found]) -> bool:
         """Whether it is enough with this region, which stands before all that were given."""
+        before = region
         for index, part in enumerate(region):
             if isinstance(part.record, Compaction) and part.record.n > self._newest:
                 self._newest = part.record.n
                 before = region[:index]
-                break
-        else:
-            before = region
         return any(part.record.n < self._newest for part in before)
 
 

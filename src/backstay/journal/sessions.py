@@ -1,0 +1,168 @@
+"""The sessions of a home, found by looking: each file's head and tail, nothing between."""
+
+from collections.abc import Iterator
+from typing import Final, Literal
+
+import msgspec
+
+from backstay.core.items import message_text
+from backstay.core.record import AnyRecord, Compaction, Late, Note, Prompt, Repair, Session, TurnEnd
+from backstay.errors import StorageError, UnknownSession, UsageError
+from backstay.journal.disk import Absent, Disk, File
+from backstay.journal.folders import journal_path, session_folder, sessions_root
+from backstay.journal.ids import is_id, is_prefix, seconds
+from backstay.journal.lines import Found, parts
+
+_STEPS: Final = (16 * 1024, 256 * 1024, 2 * 1024 * 1024)
+"""Bytes of a head or a tail: more only where the fewer held no answer."""
+_LONGEST_TEXT: Final = 300
+SHORTEST_PREFIX: Final = 8
+"""Characters of an id that are enough to name it."""
+
+End = Literal["completed", "failed", "interrupted", "superseded", "cut", "empty", "unreadable"]
+"""A turn's outcome; `cut` while a turn is open, `empty` before the first prompt."""
+
+
+class Entry(msgspec.Struct, kw_only=True):
+    """A session in a listing. Times are Unix seconds."""
+
+    id: str
+    path: str
+    """Its folder in the home."""
+    cwd: str = ""
+    started: float
+    active: float
+    prompt: str = ""
+    """The beginning of its first prompt, on one line."""
+    ended: End
+
+
+def list_sessions(disk: Disk, home: str) -> list[Entry]:
+    """All sessions, the last active first. What can't be read is listed as such."""
+    return [_entry(disk, path, active) for active, path in _by_activity(disk, home)]
+
+
+def last(disk: Disk, home: str, cwd: str | None = None) -> str | None:
+    """The folder of the last active session that can be resumed, of any or of one `cwd`."""
+    for active, path in _by_activity(disk, home):
+        entry = _entry(disk, path, active)
+        if entry.ended not in ("empty", "unreadable") and cwd in (None, entry.cwd):
+            return path
+    return None
+
+
+def find(disk: Disk, home: str, name: str) -> str:
+    """The folder of the session with this id, or with the one id that begins so.
+
+    Raises `UnknownSession`, and `UsageError` where several ids begin so.
+    """
+    wanted = name.strip().lower()
+    if len(wanted) < SHORTEST_PREFIX or not is_prefix(wanted):
+        raise UnknownSession(
+            f"{name[:60]!r} is no session id: give one, or its first {SHORTEST_PREFIX} characters "
+            "or more; `sessions list` shows them"
+        )
+    if is_id(wanted):
+        path = session_folder(home, wanted)
+        if _is_folder(disk, path):
+            return path
+    found = [path for path in _folders(disk, home) if path.rpartition("/")[2].startswith(wanted)]
+    if not found:
+        raise UnknownSession(f"no session {wanted} in {home}: `sessions list` shows what is there")
+    if len(found) > 1:
+        raise UsageError(f"{len(found)} sessions begin with {wanted}: give more of the id")
+    return found[0]
+
+
+def _folders(disk: Disk, home: str) -> Iterator[str]:
+    """Every session's folder, newest day first."""
+    levels = [sessions_root(home)]
+    for _ in range(3):
+        levels = [
+            f"{folder}/{name}"
+            for folder in levels
+            for name in reversed(_names(disk, folder))
+            if name.isdecimal()
+        ]
+    for day in levels:
+        yield from (f"{day}/{name}" for name in reversed(_names(disk, day)) if is_id(name))
+
+
+def _names(disk: Disk, folder: str) -> list[str]:
+    try:
+        return disk.list(folder)
+    except Absent:
+        return []
+
+
+def _is_folder(disk: Disk, path: str) -> bool:
+    try:
+        return disk.stat(path).folder
+    except Absent:
+        return False
+
+
+def _by_activity(disk: Disk, home: str) -> list[tuple[float, str]]:
+    return sorted(((_activity(disk, path), path) for path in _folders(disk, home)), reverse=True)
+
+
+def _activity(disk: Disk, path: str) -> float:
+    try:
+        return disk.stat(journal_path(path)).mtime
+    except StorageError:
+        return seconds(path.rpartition("/")[2])
+
+
+def _entry(disk: Disk, path: str, active: float) -> Entry:
+    session = path.rpartition("/")[2]
+    entry = Entry(id=session, path=path, started=seconds(session), active=active, ended="empty")
+    try:
+        with disk.open(journal_path(path)) as file:
+            size = file.size()
+            _fill_from_head(entry, file, size)
+            entry.ended = _how_it_ended(file, size)
+    except Absent:
+        pass
+    except StorageError:
+        entry.ended = "unreadable"
+    return entry
+
+
+def _fill_from_head(entry: Entry, file: File, size: int) -> None:
+    for step in _STEPS:
+        for record in _records(file, 0, min(step, size)):
+            if not entry.cwd and isinstance(record, Session | Prompt | Compaction):
+                entry.cwd = record.cwd
+            if isinstance(record, Session):
+                entry.started = record.t or entry.started
+            if isinstance(record, Prompt):
+                entry.prompt = _text(record)
+                return
+        if step >= size:
+            return
+
+
+def _text(prompt: Prompt) -> str:
+    """The user's own words: the last message of the user's in the prompt."""
+    texts = [message_text(item) for item in prompt.items if item.get("role", "user") == "user"]
+    text = next((text for text in reversed(texts) if text.strip()), "")
+    return " ".join(text[: 4 * _LONGEST_TEXT].split())[:_LONGEST_TEXT]
+
+
+def _how_it_ended(file: File, size: int) -> End:
+    for step in _STEPS:
+        records = _records(file, max(0, size - step), size)
+        telling = [r for r in records if not isinstance(r, Note | Repair | Late)]
+        if telling:
+            newest = telling[-1]
+            if isinstance(newest, TurnEnd):
+                return newest.outcome
+            return "empty" if isinstance(newest, Session) else "cut"
+        if step >= size:
+            return "empty"
+    return "cut"
+
+
+def _records(file: File, begin: int, end: int) -> list[AnyRecord]:
+    """The whole records between two offsets, which need not be at lines."""
+    return [part.record for part in parts(file, begin, end) if isinstance(part, Found)]
