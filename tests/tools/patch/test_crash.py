@@ -8,6 +8,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -144,7 +145,7 @@ def test_killed_at_every_step_it_is_all_or_nothing(tmp_path: Path) -> None:
     while True:
         folder = plant(tmp_path / f"w{step}")
         prepared = planned(folder)
-        killed = killed_at(step, lambda at, p=prepared: execute(p, EFFECT, at))
+        killed = killed_at(step, partial(execute, prepared, EFFECT))
         first = recover(prepared.plan_data, EFFECT)
         assert_whole(folder, first)
         second = recover(prepared.plan_data, EFFECT)
@@ -170,8 +171,8 @@ def test_killed_recoveries_are_recovered_too(tmp_path: Path) -> None:
         while again:
             folder = plant(tmp_path / f"w{step}-{inner}")
             prepared = planned(folder)
-            first_killed = killed_at(step, lambda at, p=prepared: execute(p, EFFECT, at))
-            again = killed_at(inner, lambda at, p=prepared: recover(p.plan_data, EFFECT, at))
+            first_killed = killed_at(step, partial(execute, prepared, EFFECT))
+            again = killed_at(inner, partial(recover, prepared.plan_data, EFFECT))
             deaths += again
             assert_whole(folder, recover(prepared.plan_data, EFFECT))
             inner += 1
@@ -186,7 +187,7 @@ def test_a_kill_between_renames_with_an_edit_by_somebody_else(tmp_path: Path) ->
     while True:
         folder = plant(tmp_path / f"w{step}")
         prepared = planned(folder)
-        killed = killed_at(step, lambda at, p=prepared: execute(p, EFFECT, at))
+        killed = killed_at(step, partial(execute, prepared, EFFECT))
         (folder / "a.txt").write_bytes(b"mine\n")
         first = recover(prepared.plan_data, EFFECT)
         files = tree(folder)
@@ -206,14 +207,16 @@ def test_a_kill_between_renames_with_an_edit_by_somebody_else(tmp_path: Path) ->
 
 def test_a_patch_that_fails_midway_keeps_its_prefix_through_a_kill(tmp_path: Path) -> None:
     """The prefix before a failing operation is as crash-atomic as a whole patch."""
-    text = PATCH.replace("*** End Patch", "*** Delete File: nowhere\n*** Add File: c\n*** End Patch")
+    text = PATCH.replace(
+        "*** End Patch", "*** Delete File: nowhere\n*** Add File: c\n*** End Patch"
+    )
     states = set()
     step = 0
     killed = True
     while killed:
         folder = plant(tmp_path / f"w{step}")
         prepared = planned(folder, text)
-        killed = killed_at(step, lambda at, p=prepared: execute(p, EFFECT, at))
+        killed = killed_at(step, partial(execute, prepared, EFFECT))
         outcome = recover(prepared.plan_data, EFFECT)
         assert not outcome.ok
         assert "Operation 7 of 8 failed: *** Delete File: nowhere" in outcome.output
@@ -268,6 +271,6 @@ def test_a_plan_that_only_removes_goes_forward(tmp_path: Path) -> None:
     """Removals need no temporary file, so once started they are carried out."""
     folder = plant(tmp_path / "w")
     prepared = planned(folder, "*** Begin Patch\n*** Delete File: gone.txt\n*** End Patch\n")
-    assert killed_at(0, lambda at: execute(prepared, EFFECT, at))
+    assert killed_at(0, partial(execute, prepared, EFFECT))
     assert recover(prepared.plan_data, EFFECT).ok
     assert not (folder / "gone.txt").exists()

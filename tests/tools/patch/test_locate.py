@@ -27,8 +27,12 @@ def change(contents: bytes, body: str) -> bytes:
         pytest.param("a\u00a0b\n".encode(), "@@\n-a b\n+B", b"B\n", id="no-break space"),
         pytest.param(b"\xef\xbb\xbfa\nb\n", "@@\n a\n-b\n+B", b"\xef\xbb\xbfa\nB\n", id="BOM"),
         pytest.param(b"  a\nb\n", "@@\n a\n-b\n+B", b"  a\nB\n", id="context stays the file's"),
-        pytest.param(b"a\xff\nb\n", "@@\n a\ufffd\n-b\n+B", b"a\xff\nB\n", id="undecodable context"),
-        pytest.param(b"\xff\nb\n\xfe", "@@\n-b\n+B", b"\xff\nB\n\xfe\n", id="undecodable elsewhere"),
+        pytest.param(
+            b"a\xff\nb\n", "@@\n a\ufffd\n-b\n+B", b"a\xff\nB\n", id="undecodable context"
+        ),
+        pytest.param(
+            b"\xff\nb\n\xfe", "@@\n-b\n+B", b"\xff\nB\n\xfe\n", id="undecodable elsewhere"
+        ),
         pytest.param(b"a\r\nb\r\nc\r\n", "@@\n-b\n+B\n+C", b"a\r\nB\r\nC\r\nc\r\n", id="CRLF"),
         pytest.param(b"a\r\nb", "@@\n-b\n+B", b"a\r\nB\r\n", id="CRLF without last newline"),
         pytest.param(b"a\r\nb\nc\n", "@@\n-b\n+B", b"a\r\nB\nc\n", id="mixed, mostly LF"),
@@ -41,15 +45,25 @@ def change(contents: bytes, body: str) -> bytes:
         pytest.param(b"a\nb\n", "@@\n+c", b"a\nb\nc\n", id="addition goes to the end"),
         pytest.param(b"a\nb", "@@\n+c", b"a\nb\nc\n", id="addition after an open last line"),
         pytest.param(b"a\nb\n", "@@ a\n+c", b"a\nc\nb\n", id="addition below its section"),
-        pytest.param(b"a\nb\n", "@@ a\n+c\n*** End of File", b"a\nb\nc\n", id="addition at the end"),
+        pytest.param(
+            b"a\nb\n", "@@ a\n+c\n*** End of File", b"a\nb\nc\n", id="addition at the end"
+        ),
         pytest.param(b"x\nf\nx\n", "@@ f\n-x\n+y", b"x\nf\ny\n", id="section seeks forward"),
-        pytest.param(b"c\n f\nx\nd\n f\nx\n", "@@ d\n@@ f\n-x\n+y", b"c\n f\nx\nd\n f\ny\n", id="two"),
+        pytest.param(
+            b"c\n f\nx\nd\n f\nx\n", "@@ d\n@@ f\n-x\n+y", b"c\n f\nx\nd\n f\ny\n", id="two"
+        ),
         pytest.param(b"f\nx\n", "@@ f\n f\n-x\n+y", b"f\ny\n", id="section repeated as context"),
         pytest.param(b"x\nx\n", "@@\n-x\n+y\n*** End of File", b"x\ny\n", id="end preferred"),
-        pytest.param(b"x\nx\nz\n", "@@\n-x\n+y\n*** End of File", b"x\ny\nz\n", id="nearest the end"),
+        pytest.param(
+            b"x\nx\nz\n", "@@\n-x\n+y\n*** End of File", b"x\ny\nz\n", id="nearest the end"
+        ),
         pytest.param(b"a\nb\n", "@@\n-b\n+B\n\n", b"a\nB\n", id="blank line after the chunk"),
+        pytest.param(b"a\nb\n", "@@\n-b\n-\n+B", b"a\nB\n", id="blank line behind the file"),
+        pytest.param(b"a\nb\n", "@@\n b\n \n+c", b"a\nb\n\nc\n", id="the same as context"),
         pytest.param(b"a\n\nb\n", "@@\n-a\n\n-b\n+c", b"\nc\n", id="blank line is context"),
-        pytest.param(b"a\na\n", "@@\n-a\n+b\n@@\n-a\n+c", b"b\nc\n", id="second place behind first"),
+        pytest.param(
+            b"a\na\n", "@@\n-a\n+b\n@@\n-a\n+c", b"b\nc\n", id="second place behind first"
+        ),
     ],
 )
 def test_a_chunk_changes_what_it_names(contents: bytes, body: str, expected: bytes) -> None:
@@ -66,6 +80,8 @@ def test_a_chunk_changes_what_it_names(contents: bytes, body: str, expected: byt
         (b"a\nb\n", "@@\n-b\n+c\n@@ a\n+d", "order of the file"),
         (b"", "@@\n-a", "does not hold"),
         (b"a\n", "@@\n-a\n-b", "does not hold"),
+        (b"a\nb\n", "@@\n-a\n-\n+c", "does not hold"),
+        (b"a\n", "@@\n-", "does not hold"),
     ],
 )
 def test_what_is_not_found_is_quoted(contents: bytes, body: str, said: str) -> None:

@@ -1,5 +1,7 @@
 """The text of a patch, as specified and as models write it."""
 
+import contextlib
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -83,10 +85,16 @@ def test_every_wrapping_reads_as_the_same_operations(text: str) -> None:
         ("*** Begin Patch\n*** End Patch\n", "no operation"),
         ("<<EOF\n" + PLAIN, "not closed"),
         ("*** Begin Patch\n*** Frobnicate File: a\n*** End Patch", "line 2: '*** Frobnicate"),
-        ("*** Begin Patch\n*** Add File:\n+x\n*** End Patch", "line 2: '*** Add File:' needs a path"),
+        (
+            "*** Begin Patch\n*** Add File:\n+x\n*** End Patch",
+            "line 2: '*** Add File:' needs a path",
+        ),
         ("*** Begin Patch\n*** Add File: a\0b\n*** End Patch", "needs a path"),
         ("*** Begin Patch\n*** Add File: a\nx\n*** End Patch", "line 3: 'x' in an added file"),
-        ("*** Begin Patch\n*** Update File: a\n*** End Patch", "line 2: the update of 'a' is empty"),
+        (
+            "*** Begin Patch\n*** Update File: a\n*** End Patch",
+            "line 2: the update of 'a' is empty",
+        ),
         ("*** Begin Patch\n*** Update File: a\n@@\n*** End Patch", "line 3: no lines follow '@@'"),
         ("*** Begin Patch\n*** Update File: a\n@@\nx\n*** End Patch", "line 4: 'x' in an update"),
         ("*** Begin Patch\n*** Update File: a\n*** Move to:\n*** End Patch", "needs a path"),
@@ -184,7 +192,5 @@ def test_any_text_gives_operations_or_a_patch_error(text: str) -> None:
 def test_any_framed_text_gives_operations_or_a_patch_error(body: list[str]) -> None:
     """The same inside of the markers, where it gets further."""
     text = "\n".join(["*** Begin Patch", *body, "*** End Patch"])
-    try:
+    with contextlib.suppress(PatchError):
         assert parse(text)
-    except PatchError as error:
-        assert "\n" not in str(error)

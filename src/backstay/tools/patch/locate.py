@@ -93,19 +93,41 @@ def _place(lines: list[FileLine], chunk: Chunk, cursor: int) -> tuple[int, tuple
     found = chunk.lines
     if all(line.sign == "+" for line in found):
         return (start if chunk.sections and not chunk.end_of_file else len(lines)), found
-    seek = _seek_end if chunk.end_of_file else _seek
     while True:
         old = [line.text for line in found if line.sign != "+"]
-        at = seek(texts, old, start)
+        at = _find(texts, old, start, chunk)
         if at is None and chunk.sections and start > cursor:
             # The section's own line may be repeated as the first line of the chunk.
-            at = seek(texts, old, start - 1)
-        if at is not None:
+            at = _find(texts, old, start - 1, chunk)
+        if at is not None and (found == chunk.lines or _may_shrink(chunk, found, at, texts)):
             return at, found
-        if len(old) < 2 or found[-1].sign != " " or found[-1].text:
+        if len(old) < 2 or old[-1]:
             raise PatchError(_lines_missing(texts, chunk, start))
-        # Blank lines before the next header are often no part of the chunk.
-        found = found[:-1]
+        found = _without_last_old(found)
+
+
+def _find(texts: list[str], old: list[str], start: int, chunk: Chunk) -> int | None:
+    return (_seek_end if chunk.end_of_file else _seek)(texts, old, start)
+
+
+def _without_last_old(lines: tuple[Line, ...]) -> tuple[Line, ...]:
+    """Without the last line to be found; as context in front of added lines it becomes one of them."""
+    last = max(at for at, line in enumerate(lines) if line.sign != "+")
+    kept = (Line("+", ""),) if lines[last].sign == " " and last + 1 < len(lines) else ()
+    return lines[:last] + kept + lines[last + 1 :]
+
+
+def _may_shrink(chunk: Chunk, found: tuple[Line, ...], at: int, texts: list[str]) -> bool:
+    """May the chunk apply without its last blank lines?
+
+    Blank lines at the end of its text are often no part of the chunk. Others are the empty line that
+    some see behind a file's last newline: then the rest has to stand at the end of the file.
+    """
+    if found == chunk.lines[: len(found)] and all(
+        line == Line(" ", "") for line in chunk.lines[len(found) :]
+    ):
+        return True
+    return at + sum(line.sign != "+" for line in found) == len(texts)
 
 
 def _seek(texts: list[str], old: list[str], start: int) -> int | None:

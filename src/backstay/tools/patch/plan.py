@@ -277,7 +277,7 @@ def _refuse_other_kinds(found: Found) -> None:
 
 def encode_plan(plan: Plan) -> dict[str, object]:
     """The plan as JSON-able values, for the journal."""
-    encoded: dict[str, object] = msgspec.to_builtins(plan)
+    encoded: dict[str, object] = msgspec.json.decode(msgspec.json.encode(plan))
     return encoded
 
 
