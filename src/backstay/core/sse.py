@@ -61,9 +61,6 @@ class EventDecoder:
 
     def _normal(self, data: bytes) -> bytes:
         """The bytes with every line end as LF; a CR at the end of a piece may be half a CRLF."""
-        if not self._begun:
-            self._begun = True
-            data = data.removeprefix(b"\xef\xbb\xbf")
         if self._after_cr:
             data = data.removeprefix(b"\n")
             self._after_cr = False
@@ -73,6 +70,9 @@ class EventDecoder:
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _line(self, line: bytes) -> None:
+        if not self._begun:
+            self._begun = True
+            line = line.removeprefix(b"\xef\xbb\xbf")
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data":
