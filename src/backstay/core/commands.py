@@ -24,8 +24,6 @@ class Append(msgspec.Struct, frozen=True):
     """Write these records, in order, and say `Appended` once they are on disk."""
 
     records: tuple[Known, ...]
-    sync: bool = True
-    """Without it the records may wait for the next synced ones before they reach the disk."""
 
 
 class Send(msgspec.Struct, frozen=True):

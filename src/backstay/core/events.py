@@ -85,6 +85,10 @@ class Opened(msgspec.Struct):
     id: str
     cwd: str
     basis: Basis
+    next: int = 1
+    """New records are numbered from here on at least: damaged lines may have held numbers."""
+    damage: str = ""
+    """What was found wrong and no record says yet; it becomes a repair record."""
 
 
 class PromptGiven(msgspec.Struct):

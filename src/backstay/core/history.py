@@ -29,6 +29,8 @@ from backstay.core.record import (
 
 DROP_REASONING: Final = "drop_reasoning"
 """The `repair` action that takes encrypted reasoning out of the view (FACTS 9)."""
+DAMAGE: Final = "damage"
+"""The `repair` action that states what was found wrong with the journal."""
 REOPENED: Final = "reopened"
 """The `note` topic that lets an ended turn go on."""
 

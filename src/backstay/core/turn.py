@@ -33,6 +33,7 @@ from backstay.core.commands import (
 )
 from backstay.core.dialect import Dialect
 from backstay.core.history import (
+    DAMAGE,
     DROP_REASONING,
     REOPENED,
     AttemptState,
@@ -198,7 +199,6 @@ class Turn:
         self.history = History()
         self.phase = Phase.CLOSED
         self._records: list[Known] = []
-        self._sync = False
         self._commands: list[Command] = []
         self._held: list[tuple[int, Command]] = []
         self._queue: list[int] = []
@@ -230,8 +230,8 @@ class Turn:
     def _flush(self) -> list[Command]:
         commands, self._commands = self._commands, []
         if self._records:
-            commands.insert(0, Append(tuple(self._records), self._sync))
-            self._records, self._sync = [], False
+            commands.insert(0, Append(tuple(self._records)))
+            self._records = []
         return commands
 
     # Opening
@@ -248,6 +248,10 @@ class Turn:
         if self.history.basis is None:
             self.history.id, self.history.cwd = event.id, event.cwd
             self.history.basis = event.basis
+        self.history.next = max(self.history.next, event.next)
+        if event.damage:
+            repair = Repair(n=self.history.next, action=DAMAGE, reason=event.damage)
+            self._record(repair)
         self.phase = Phase.SETTLING
         for call in self.history.open_calls():
             if call.start is None:
@@ -410,7 +414,7 @@ class Turn:
             return
         place = {"n": self.history.next, "attempt": event.attempt, "index": event.index}
         if not is_call(event.item):
-            self._record(ItemRecord(**place, item=event.item), sync=False)
+            self._record(ItemRecord(**place, item=event.item))
         elif not is_partial(event.item):
             call = Call(**place, item=event.item)
             self._record(call)
@@ -641,7 +645,7 @@ class Turn:
             if live.stage == "running":
                 self._commands.append(StopCall(n, "interrupted"))
         self._held, self._queue, self._live = [], [], {}
-        self._records, self._sync = [], False
+        self._records = []
         self._commands.append(Finish(turn.n if turn else 0, "storage", event.reason))
         self.phase = Phase.BROKEN
 
@@ -653,10 +657,9 @@ class Turn:
     def _ignore(self, event: e.Event) -> None:
         """What came too late to matter."""
 
-    def _record(self, record: Known, *, sync: bool = True) -> None:
+    def _record(self, record: Known) -> None:
         self.history.apply(record)
         self._records.append(record)
-        self._sync = self._sync or sync
 
     def _release(self, upto: int) -> None:
         """Records are on disk: what they announced may happen now."""

@@ -1,0 +1,343 @@
+"""The driver: feeds events to the turn machine and carries its commands out.
+
+The only place where tasks are made. It decides nothing: what follows from an event is the
+machine's to say. All that it does is bounded: tools by their deadlines, a stop by `STOP_WITHIN`.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Final, Literal, Protocol
+
+from backstay.core import commands as c
+from backstay.core import events as e
+from backstay.core.items import is_call
+from backstay.core.record import Known, Process, Start
+from backstay.core.stream import Added, Delta, Done, Notice, StreamEvent
+from backstay.core.turn import Turn
+from backstay.errors import StorageError
+from backstay.journal import Batch, Waiting
+from backstay.runtime import watch
+from backstay.tools.tool import Invocation, Tool
+
+STOP_WITHIN: Final = 5.0
+"""Seconds that a stopped tool gets to say what is known, before it is cancelled and given up."""
+CANCEL_WITHIN: Final = 2.0
+
+Deliver = Callable[[StreamEvent], None]
+Sender = Callable[[c.Request, Deliver], Awaitable[e.Outcome]]
+"""Makes one attempt: delivers what the stream says and returns how it ended. Never raises."""
+
+
+class Store(Protocol):
+    """What the driver needs of a journal: blocking, called from one thread at a time."""
+
+    def commit(self, batch: tuple[Known, ...]) -> int:
+        """Write and make durable; the highest durable number."""
+        ...
+
+    def write(self, batch: tuple[Known, ...]) -> None:
+        """Write without making durable."""
+        ...
+
+
+class Crew(Protocol):
+    """What keeps commands alive: it is spawned early and named in every start record."""
+
+    @property
+    def boot(self) -> str:
+        """The boot of this machine."""
+        ...
+
+    @property
+    def supervisor(self) -> Process | None:
+        """Who supervises commands, once that is known."""
+        ...
+
+    def spawn(self) -> None:
+        """Begin to bring the supervisor up, without waiting for it."""
+        ...
+
+
+class Driver:
+    """Runs one session's machine on the event loop that `start` was called in."""
+
+    def __init__(
+        self,
+        machine: Turn,
+        store: Store,
+        send: Sender,
+        *,
+        tools: Mapping[str, Tool],
+        crew: Crew,
+        watcher: watch.Watcher,
+    ) -> None:
+        self.machine = machine
+        self._store = store
+        self._send = send
+        self._tools = tools
+        self._crew = crew
+        self._watcher = watcher
+        self._events: asyncio.Queue[e.Event] = asyncio.Queue()
+        self._waiting = Waiting()
+        self._unsaid: list[Known] = []
+        self._writing: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._attempt: asyncio.Task[None] | None = None
+        self._calls: dict[int, asyncio.Task[None]] = {}
+        self._timers: dict[int, asyncio.TimerHandle] = {}
+        self._finished: list[Callable[[watch.Finished], None]] = []
+        self.crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Gets the exception that ended the driver, which is a defect of ours."""
+        self._main = asyncio.create_task(self._run())
+        self._main.add_done_callback(self._check)
+
+    def post(self, event: e.Event) -> None:
+        """Take an event in; it is handled in its turn."""
+        self._events.put_nowait(event)
+
+    def on_finish(self, callback: Callable[[watch.Finished], None]) -> None:
+        """Call back with the end of every turn, after the watcher."""
+        self._finished.append(callback)
+
+    async def written(self) -> None:
+        """Wait until all events are handled and their records are on disk, or never will be."""
+        while not self.crashed.done():
+            handled = asyncio.ensure_future(self._events.join())
+            await asyncio.wait({handled, self.crashed}, return_when=asyncio.FIRST_COMPLETED)
+            handled.cancel()
+            if self._writing is None:
+                return
+            await asyncio.wait({self._writing})
+
+    async def close(self) -> None:
+        """Stop all tasks. What was issued before is written first, as far as the disk takes it."""
+        for timer in self._timers.values():
+            timer.cancel()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._writing is not None:
+            await asyncio.wait({self._writing})
+        self._main.cancel()
+        await asyncio.gather(self._main, return_exceptions=True)
+        if not self.crashed.done():
+            self.crashed.cancel()
+
+    async def _run(self) -> None:
+        while True:
+            event = await self._events.get()
+            try:
+                for command in self.machine.handle(event):
+                    self._carry_out(command)
+            finally:
+                self._events.task_done()
+
+    def _check(self, task: asyncio.Task[None]) -> None:
+        """A task that failed is a defect; whoever waits for the session is told."""
+        self._tasks.discard(task)
+        if task.cancelled() or task.exception() is None or self.crashed.done():
+            return
+        self.crashed.set_exception(task.exception() or RuntimeError())
+        self.crashed.exception()  # it may be that nobody waits
+
+    def _carry_out(self, command: c.Command) -> None:
+        match command:
+            case c.Append(records):
+                self._append(records)
+            case c.Send(attempt, request):
+                self._attempt = self._task(self._make_attempt(attempt, request))
+            case c.Abort():
+                if self._attempt is not None:
+                    self._attempt.cancel()
+            case c.Prepare(call, item):
+                self._task(self._prepare(Invocation(call, item, "")))
+            case c.StartCall(call, item, start):
+                self._watch(watch.Started(call, item))
+                self._call(call, item, start, adopt=False)
+            case c.Adopt(call, item, start):
+                self._watch(watch.Started(call, item, adopted=True))
+                self._call(call, item, start, adopt=True)
+            case c.StopCall(call, why):
+                self._task(self._stop(call, why))
+            case c.Probe(call, item, start):
+                self._task(self._probe(call, item, start))
+            case c.Wait() as wait:
+                self._watch(watch.Waiting(wait))
+                self._task(self._wait(wait))
+            case c.Finish(turn, outcome, reason, code):
+                self._finish(watch.Finished(turn, outcome, reason, code))
+
+    def _watch(self, event: watch.WatchEvent) -> None:
+        self._watcher(event)
+
+    def _finish(self, finished: watch.Finished) -> None:
+        self._watch(finished)
+        for callback in list(self._finished):
+            callback(finished)
+
+    def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._check)
+        return task
+
+    # The journal
+
+    def _append(self, records: tuple[Known, ...]) -> None:
+        for record in records:
+            if isinstance(record, Start):
+                record.boot = self._crew.boot
+                record.supervisor = self._crew.supervisor
+        self._waiting.add(records)
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write())
+            self._writing.add_done_callback(self._check)
+
+    async def _write(self) -> None:
+        """Write batch after batch: what comes while one is written goes into the next."""
+        loop = asyncio.get_running_loop()
+        try:
+            while (batch := self._waiting.take()) is not None:
+                upto = await loop.run_in_executor(None, self._commit, batch)
+                self._unsaid += batch.records
+                if upto:
+                    self._say(upto)
+                    self.post(e.Appended(upto))
+        except StorageError as error:
+            self.post(e.AppendFailed(str(error)))
+        finally:
+            self._writing = None
+
+    def _commit(self, batch: Batch) -> int:
+        if batch.sync:
+            return self._store.commit(batch.records)
+        self._store.write(batch.records)
+        return 0
+
+    def _say(self, upto: int) -> None:
+        due = [record for record in self._unsaid if record.n <= upto]
+        self._unsaid = [record for record in self._unsaid if record.n > upto]
+        for record in due:
+            self._watch(watch.Recorded(record))
+
+    # Attempts
+
+    async def _make_attempt(self, attempt: int, request: c.Request) -> None:
+        outcome = e.Outcome(kind="interrupted", reason="interrupted")
+        self._watch(watch.Sent(attempt))
+        answered = False
+
+        def deliver(event: StreamEvent) -> None:
+            nonlocal answered
+            if not answered:
+                answered = True
+                self._watch(watch.Answered(attempt))
+            self._deliver(attempt, event)
+
+        try:
+            outcome = await self._send(request, deliver)
+        finally:
+            self.post(e.AttemptEnded(attempt, outcome, random.random()))  # noqa: S311 - jitter
+
+    def _deliver(self, attempt: int, event: StreamEvent) -> None:
+        match event:
+            case Delta(channel, index, text):
+                self._watch(watch.Streamed(attempt, index, channel, text))
+            case Added(index, item):
+                if is_call(item):
+                    self._crew.spawn()
+                self._watch(watch.Began(attempt, index, item))
+            case Done(index, item):
+                self.post(e.ItemDone(attempt, index, item))
+            case Notice(text):
+                self._watch(watch.Noticed(text))
+
+    async def _wait(self, wait: c.Wait) -> None:
+        await asyncio.sleep(wait.seconds)
+        self.post(e.Woke(wait.attempt))
+
+    # Calls
+
+    async def _prepare(self, invocation: Invocation) -> None:
+        tool = self._tools[_name(invocation)]
+        try:
+            plan = await tool.prepare(invocation)
+        except Exception as error:  # noqa: BLE001 - a tool's failure is its output
+            plan = _failure(tool.name, error)
+        if isinstance(plan, e.Result):
+            self.post(e.Prepared(invocation.call, result=plan))
+        else:
+            self.post(e.Prepared(invocation.call, plan=plan))
+
+    def _call(self, call: int, item: dict[str, Any], start: Start, *, adopt: bool) -> None:
+        invocation = Invocation(
+            call, item, start.effect, lambda data: self._watch(watch.Printed(call, data))
+        )
+        tool = self._tools[_name(invocation)]
+        if tool.timeout is not None:
+            loop = asyncio.get_running_loop()
+            passed = e.DeadlinePassed(call)
+            self._timers[call] = loop.call_later(tool.timeout, self.post, passed)
+        self._calls[call] = self._task(self._run_call(tool, invocation, adopt=adopt))
+
+    async def _run_call(self, tool: Tool, invocation: Invocation, *, adopt: bool) -> None:
+        try:
+            result = await (tool.adopt(invocation) if adopt else tool.run(invocation))
+        except asyncio.CancelledError:
+            result = e.Result(content="It was cancelled.", status="interrupted")
+        except Exception as error:  # noqa: BLE001 - a tool's failure is its output
+            result = _failure(tool.name, error)
+        self._forget(invocation.call)
+        self.post(e.CallFinished(invocation.call, result))
+
+    def _forget(self, call: int) -> None:
+        self._calls.pop(call, None)
+        timer = self._timers.pop(call, None)
+        if timer is not None:
+            timer.cancel()
+
+    async def _stop(self, call: int, why: Literal["interrupted", "deadline"]) -> None:
+        """Stop a call; one that does not react is given up, and what it says later is late."""
+        task = self._calls.get(call)
+        record = self.machine.history.calls[call].record
+        if task is None:
+            return
+        invocation = Invocation(call, record.item, f"{self.machine.history.id}-{call}")
+        tool = self._tools[_name(invocation)]
+        if await tool.stop(invocation):
+            await asyncio.wait({task}, timeout=STOP_WITHIN)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=CANCEL_WITHIN)
+        if not task.done():
+            self._timers.pop(call, None)
+            given_up = e.Result(content="It did not react to being stopped.", status=why)
+            self.post(e.CallFinished(call, given_up))
+
+    async def _probe(self, call: int, item: dict[str, Any], start: Start) -> None:
+        invocation = Invocation(call, item, start.effect)
+        tool = self._tools.get(_name(invocation))
+        if tool is None:
+            why = f"there is no tool {_name(invocation)} any more"
+            self.post(e.Settled(call, e.Evidence(found="unknown", detail=why)))
+            return
+        try:
+            evidence = await tool.probe(invocation, start)
+        except StorageError as error:
+            self.post(e.AppendFailed(str(error)))
+            return
+        except Exception as error:  # noqa: BLE001 - what can't be found out is unknown
+            detail = f"what became of it can't be found out: {type(error).__name__}: {error}"
+            evidence = e.Evidence(found="unknown", detail=detail)
+        self.post(e.Settled(call, evidence))
+
+
+def _name(invocation: Invocation) -> str:
+    return str(invocation.item.get("name", ""))
+
+
+def _failure(name: str, error: Exception) -> e.Result:
+    text = f"{name} failed: {type(error).__name__}: {error}"
+    return e.Result(content=text, status="failed")

@@ -1,0 +1,150 @@
+"""How a command's result reads, for the model and for people: bounded, decoded, and honest.
+
+Shared by `exec_command` and `write_stdin`. Shapes follow Codex 0.169.0, which models are trained on.
+"""
+
+import os
+import signal
+from collections.abc import Mapping
+from typing import Any, Final
+
+from backstay.core.events import Result
+from backstay.core.record import SpoolRange
+from backstay.tools.commands import Commands
+from backstay.tools.effects import Exit, Spooled
+
+DEFAULT_YIELD: Final = 10_000
+SHORTEST_YIELD: Final = 250
+LONGEST_YIELD: Final = 30_000
+"""Milliseconds (FACTS: tools that models are trained on)."""
+DEFAULT_TOKENS: Final = 10_000
+MOST_TOKENS: Final = 50_000
+BYTES_PER_TOKEN: Final = 4
+"""A rough measure, good enough for a bound."""
+
+QUIET: Final = {
+    "NO_COLOR": "1",
+    "TERM": "dumb",
+    "PAGER": "cat",
+    "GIT_PAGER": "cat",
+    "GH_PAGER": "cat",
+}
+"""What makes programs print for a reader that is no terminal."""
+
+ENDED_BY: Final = {
+    "itself": "",
+    "stop": " (it was stopped)",
+    "deadline": " (its time limit passed)",
+    "dead-man": " (it was ended because the agent that ran it had died)",
+    "session-end": " (it was ended with the session)",
+}
+
+
+def environment(inherited: Mapping[str, str], hidden: frozenset[str]) -> dict[str, str]:
+    """What a command inherits: everything but the provider's keys, and quiet output."""
+    kept = {name: value for name, value in inherited.items() if name not in hidden}
+    return kept | QUIET
+
+
+def milliseconds(value: Any, default: int = DEFAULT_YIELD) -> float:
+    """A model's `yield_time_ms` as seconds, within its bounds."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        value = default
+    return float(min(max(value, SHORTEST_YIELD), LONGEST_YIELD)) / 1000
+
+
+def tokens(value: Any) -> int:
+    """A model's `max_output_tokens`, within its bounds."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 1:
+        return DEFAULT_TOKENS
+    return min(int(value), MOST_TOKENS)
+
+
+def shell_of(environ: Mapping[str, str], wanted: Any = None) -> str:
+    """The shell to use: the model's wish, else the user's if it is a POSIX one, else sh."""
+    for shell in (wanted, environ.get("SHELL")):
+        name = os.path.basename(shell) if isinstance(shell, str) else ""
+        if name in ("bash", "zsh", "sh", "dash", "ksh", "ash"):
+            return str(shell)
+    return "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
+
+
+def text_of(spooled: Spooled, most: int) -> str:
+    """Output as text: head and tail within `most` bytes, what lies between them counted."""
+    head, tail, end = b"", b"", spooled.begin
+    gap = spooled.omitted
+    if not gap and sum(len(piece.data) for piece in spooled.pieces) <= most:
+        return b"".join(piece.data for piece in spooled.pieces).decode("utf-8", "replace")
+    half = max(most // 2, 1)
+    for piece in spooled.pieces:
+        if piece.offset == end and len(head) < half:
+            head += piece.data[: half - len(head)]
+            end = piece.offset + len(piece.data)
+    tail = b"".join(piece.data for piece in spooled.pieces)[len(head) :][-half:]
+    cut = spooled.end - spooled.begin - len(head) - len(tail)
+    between = f"\n… {cut} bytes left out …\n" if cut else ""
+    return head.decode("utf-8", "replace") + between + tail.decode("utf-8", "replace")
+
+
+def outcome_line(found: Exit | None, session: int) -> str:
+    """One line: how the command ended, or the number under which it goes on."""
+    if found is None:
+        return f"Process running with session ID {session}"
+    if found.error is not None:
+        return f"The command could not be run: {found.error}"
+    if found.signal is not None:
+        return f"Process ended by {_signal(found.signal)}{ENDED_BY[found.ended_by]}"
+    return f"Process exited with code {found.code}{ENDED_BY[found.ended_by]}"
+
+
+def result(
+    commands: Commands,
+    effect: str,
+    found: Exit | None,
+    *,
+    session: int,
+    seconds: float,
+    begin: int,
+    most: int,
+    note: str = "",
+) -> Result:
+    """The result of waiting for a command: what it printed from `begin` on, and how it stands."""
+    end = found.total if found is not None else None
+    spooled = commands.read(effect, begin, end)
+    size = spooled.end - spooled.begin
+    lines = [f"Wall time: {seconds:.1f} seconds", outcome_line(found, session)]
+    if size > most * BYTES_PER_TOKEN:
+        lines.append(f"Original token count: {size // BYTES_PER_TOKEN}")
+    if found is not None and found.spool_error:
+        lines.append(f"Some of its output was lost: {found.spool_error}")
+    if note:
+        lines.append(note)
+    lines += ["Output:", text_of(spooled, most * BYTES_PER_TOKEN)]
+    return Result(
+        content="\n".join(lines),
+        status=_status(found),
+        spool=SpoolRange(effect, spooled.begin, spooled.end),
+        show={"exit_code": exit_code(found)} if found is not None else {"session_id": session},
+    )
+
+
+def exit_code(found: Exit | None) -> int | None:
+    """The code as a shell would say it: 128 + n for a signal; None while it runs."""
+    if found is None:
+        return None
+    if found.code is not None:
+        return found.code
+    return 128 + found.signal if found.signal is not None else 127
+
+
+def _status(found: Exit | None) -> Any:
+    if found is None:
+        return "yielded"
+    return {"stop": "interrupted", "deadline": "deadline"}.get(found.ended_by, "done")
+
+
+def _signal(number: int) -> str:
+    try:
+        return f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:
+        return f"signal {number}"
