@@ -203,7 +203,7 @@ class Commands:
         reply = await supervisor.request(do="end")
         await supervisor.closed
         self._link = None
-        await link.reap_one(self._pid, READY_SECONDS)
+        await link.reap_one(self._identity.pid, READY_SECONDS)
         return [_ended(entry) for entry in reply["ended"]]
 
     async def close(self) -> None:
@@ -273,6 +273,8 @@ class Commands:
             self._stillborn += not hello
         fresh.close()
         await fresh.closed
+        if hello.get("event") == "taken":
+            await link.reap_one(self._pid, 1.0)
         if "protocol" in hello and hello["protocol"] != layout.PROTOCOL:
             raise SupervisorGone(
                 f"the command supervisor {hello['pid']} is of another version of Backstay"

@@ -24,31 +24,49 @@ GIVE_UP_AFTER = 5.0
 
 
 class Sweep:
-    """Sends TERM at once, KILL from 2 s on, through `send`, which says whether anybody was there.
+    """TERM at once, and to those that appear later; KILL from 2 s on.
 
-    `send(0)` only asks. `done` is called once, when nobody is there any more or nobody can be
-    killed; never before the constructor returned.
+    `find` finds who is to be ended, `waiting` says whether the end is awaited although nobody is
+    found. `done` is called once, when nobody is left or nobody can be killed; never before the
+    constructor returned.
     """
 
     def __init__(
-        self, timers: Timers, send: Callable[[int], bool], done: Callable[[], None]
+        self,
+        timers: Timers,
+        find: Callable[[], list[Target]],
+        waiting: Callable[[], bool],
+        done: Callable[[], None],
     ) -> None:
         self._timers = timers
-        self._send = send
+        self._find = find
+        self._waiting = waiting
         self._done: Callable[[], None] | None = done
+        self._told: set[tuple[int, int]] = set()
         self._kill_at = time.monotonic() + KILL_AFTER
-        send(signal.SIGTERM)
+        self._signal()
         timers.after(0, self._again)
 
     def look(self) -> None:
         """Find out now whether it is done, because a process has just ended."""
         if self._done is None:
             return
-        now = time.monotonic()
-        left = self._send(0 if now < self._kill_at else signal.SIGKILL)
-        if not left or now > self._kill_at + GIVE_UP_AFTER:
+        left = self._signal() or self._waiting()
+        if not left or time.monotonic() > self._kill_at + GIVE_UP_AFTER:
             done, self._done = self._done, None
             done()
+
+    def _signal(self) -> bool:
+        found = self._find()
+        kill = time.monotonic() >= self._kill_at
+        for target in found:
+            key = (target.pid, target.start)
+            if kill:
+                target.send(signal.SIGKILL)
+            elif key not in self._told:
+                self._told.add(key)
+                target.send(signal.SIGTERM)
+        return bool(found)
 
     def _again(self) -> None:
         self.look()
@@ -56,34 +74,61 @@ class Sweep:
             self._timers.after(AGAIN, self._again)
 
 
-def signal_effect(effect: str, group: int, number: int) -> bool:
-    """Signal every process of one effect; whether there was any. `number` 0 only asks."""
+class Target:
+    """A process, or where there is no /proc (untested) a process group, that can be signalled."""
+
+    __slots__ = ("_process", "pid", "start")
+
+    def __init__(self, pid: int, process: processes.Process | None = None) -> None:
+        self.pid = pid
+        self.start = process.start if process else 0
+        self._process = process
+
+    def send(self, number: int) -> None:
+        """Signal it; one that is gone or not ours to signal is passed over."""
+        if self._process is not None:
+            processes.send(self._process, number)
+            return
+        try:
+            os.killpg(self.pid, number)
+        except OSError:
+            pass
+
+
+def of_effect(effect: str, group: int) -> list[Target]:
+    """Every process of one effect."""
     if not processes.HAS_PROC:
-        return signal_group(group, number)
+        return living_groups([group])
     among = processes.everything()
-    return _signal(processes.of_effect(effect, group, os.getpid(), among), number)
+    found = processes.of_effect(effect, group, os.getpid(), among)
+    return [Target(process.pid, process) for process in found]
 
 
-def signal_all(effects: frozenset[str], number: int) -> bool:
-    """Signal every descendant of this process and every process marked as one of `effects`."""
+def of_all(effects: frozenset[str], groups: list[int], *, complete: bool) -> list[Target]:
+    """Every descendant of this process; unless those are `complete`, also all that are marked."""
+    if not processes.HAS_PROC:
+        return living_groups(groups)
+    if complete and not has_children():
+        return []
     among = processes.everything()
     found = {process.pid: process for process in processes.descendants(os.getpid(), among)}
-    if number or not found:  # a mere question needs no search through environments
+    if not complete:
         for process in among.values():
             if process.pid != os.getpid() and processes.mark_of(process.pid) in effects:
                 found[process.pid] = process
-    return _signal(list(found.values()), number)
+    return [Target(process.pid, process) for process in found.values()]
 
 
-def signal_group(group: int, number: int) -> bool:
-    """Signal a process group; whether there was one. For platforms without /proc (untested)."""
-    if group <= 0:
-        return False
-    try:
-        os.killpg(group, number)
-    except OSError:
-        return False
-    return True
+def living_groups(groups: list[int]) -> list[Target]:
+    """Those of the process groups that have a member (untested)."""
+    found = []
+    for group in groups:
+        try:
+            os.killpg(group, 0)
+        except OSError:
+            continue
+        found.append(Target(group))
+    return found
 
 
 def has_children() -> bool:
@@ -93,9 +138,3 @@ def has_children() -> bool:
     except ChildProcessError:
         return False
     return True
-
-
-def _signal(found: list[processes.Process], number: int) -> bool:
-    if number:
-        return sum(processes.send(process, number) for process in found) > 0
-    return bool(found)

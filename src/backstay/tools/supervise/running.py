@@ -112,16 +112,16 @@ class Running:
             command.mark_ended(why)
         if effect not in self._sweeps:
 
-            def send(number: int) -> bool:
+            def find() -> list[ending.Target]:
                 leader = self._leaders.get(group)
                 own = leader is not None and leader.effect == effect
-                taken = not own and processes.look(group) is not None
-                return ending.signal_effect(effect, 0 if taken else group, number)
+                reused = not own and processes.look(group) is not None
+                return ending.of_effect(effect, 0 if reused else group)
 
             def done() -> None:
                 del self._sweeps[effect]
 
-            self._sweeps[effect] = ending.Sweep(self.timers, send, done)
+            self._sweeps[effect] = ending.Sweep(self.timers, find, lambda: False, done)
         return True
 
     def stop_all(self, why: str, done: Callable[[], None]) -> list[str]:
@@ -129,7 +129,10 @@ class Running:
         running = [command for command in self._commands.values() if command.exit is None]
         for command in running:
             command.mark_ended(why)
-        self.session_sweep = ending.Sweep(self.timers, self._signal_all, done)
+        # A leader that has ended is waited for until it is reaped: its exit is to be recorded.
+        self.session_sweep = ending.Sweep(
+            self.timers, self._find_all, lambda: bool(self._leaders), done
+        )
         return [command.effect for command in running]
 
     def reap(self) -> None:
@@ -155,7 +158,7 @@ class Running:
         """Whether a command runs or has left a process behind."""
         if self.complete:
             return ending.has_children()
-        return any(ending.signal_group(group, 0) for group in self._groups.values())
+        return bool(self._find_all())
 
     def state(self, effect: str) -> Reply:
         """`running`, `exited` with the record, or `unknown`."""
@@ -228,12 +231,9 @@ class Running:
             record["recorded"] = False
             log(f"{folder}: the result could not be recorded: {error}")
 
-    def _signal_all(self, number: int) -> bool:
-        if processes.HAS_PROC:
-            if self.complete and not ending.has_children():
-                return False
-            return ending.signal_all(frozenset(self._groups), number)
-        return sum(ending.signal_group(group, number) for group in self._groups.values()) > 0
+    def _find_all(self) -> list[ending.Target]:
+        groups = list(self._groups.values())
+        return ending.of_all(frozenset(self._groups), groups, complete=self.complete)
 
     def _forget(self, command: Command) -> None:
         if command.exit is not None and not command.piped:
