@@ -131,7 +131,7 @@ def blocks(body: bytes) -> list[bytes]:
 
 def parsed(block: bytes) -> dict[str, Any]:
     """The JSON object in an event's data; empty if there is none."""
-    data = b"\n".join(l[5:].strip() for l in block.splitlines() if l.startswith(b"data:"))
+    data = b"\n".join(x[5:].strip() for x in block.splitlines() if x.startswith(b"data:"))
     try:
         value = json.loads(data)
     except ValueError:

@@ -26,7 +26,7 @@ A list of responses, or an object::
      "strict": false,         refuse (HTTP 400, as the real API words it) an input that is unpaired, has
                               duplicate ids, ...; a refused request uses up no response
      "dialect": "openai",     or "deepseek": strict also demands calls to stand together
-     "seed": "abc"}           fixes the generated ids (else random per server)
+     "seed": "abc"}           fixes the generated ids and times (else random per server)
 
 A response has one of ``output`` (items, from which a faithful stream is made), ``events`` (the stream's
 events as they are: an object is sent as JSON, a string as it stands), ``sse`` (path of a recorded stream,

@@ -201,7 +201,7 @@ def _look(item: JSON, rest: list[JSON], *, stored: bool) -> list[tuple[str, str,
         found.append(("unknown_item", f"type {kind or 'missing'}", ""))
     if _has_image(item):
         found.append(("image", f"{kind} with an image", ""))
-    if kind == "function_call" and "arguments" in item:
+    if kind == "function_call" and item.get("arguments") is not None:
         found += _arguments(item["arguments"])
     if kind == "reasoning" and not _is_followed(rest):
         found.append(("reasoning_without_item", "no item of the model follows it", ""))

@@ -128,7 +128,7 @@ class Playhouse:
             self.played,
             self.nonce,
             response.style or self.script.style,
-            int(entry.time),
+            0 if self.script.seed else int(entry.time),
             entry.body,
             len(entry.raw),
             bool(entry.body.get("stream")),
