@@ -131,9 +131,11 @@ class Response:
     def whole(self, response: Any) -> list[StreamEvent]:
         """A response object that came in one piece instead of a stream."""
         found: list[StreamEvent] = []
-        status = response.get("status") if isinstance(response, dict) else None
-        self._final(_Wire(type=f"response.{status or 'completed'}", response=response), found)
-        if not self.ended:
+        status = response.get("status", "completed") if isinstance(response, dict) else None
+        name = f"response.{status}"
+        if name in _FINAL:
+            self._final(_Wire(type=name, response=response), found)
+        else:
             self._end(found, Outcome(kind="cut", reason="the answer is not a finished response"))
         return found
 
