@@ -152,7 +152,7 @@ TABLE: Final[dict[Phase, dict[type[Any], Row]]] = {
         e.Noted: Row("note", (_P.STOPPING,)),
     },
     _P.WAITING: {
-        e.Woke: Row("try_again", (_P.STREAMING,)),
+        e.Woke: Row("try_again", (_P.STREAMING, _P.WAITING)),
         e.CallFinished: Row("finish_call", (_P.WAITING,)),
         e.PromptGiven: Row("accept", (_P.WAITING,)),
         e.Interrupted: Row("interrupt", (_P.IDLE,)),
@@ -562,7 +562,9 @@ class Turn:
                 self._end_turn(turn, "failed", reason, outcome.code)
 
     def _try_again(self, event: e.Woke) -> None:
-        attempt = self.history.attempts[event.attempt]
+        attempt = self.history.attempts.get(event.attempt)
+        if attempt is None or event.attempt != max(self.history.attempts):
+            return  # the wait of an attempt that was given up meanwhile
         end = attempt.end
         self._repeat(attempt, end.reason or end.outcome if end else "")
 

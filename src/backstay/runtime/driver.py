@@ -13,7 +13,7 @@ from backstay.core import commands as c
 from backstay.core import events as e
 from backstay.core.items import is_call
 from backstay.core.record import Known, Process, Start
-from backstay.core.stream import Added, Delta, Done, Notice, StreamEvent
+from backstay.core.stream import Added, Delta, Done, Ended, Notice, StreamEvent
 from backstay.core.turn import Turn
 from backstay.errors import StorageError
 from backstay.journal import Batch, Waiting
@@ -25,8 +25,8 @@ STOP_WITHIN: Final = 5.0
 CANCEL_WITHIN: Final = 2.0
 
 Deliver = Callable[[StreamEvent], None]
-Sender = Callable[[c.Request, Deliver], Awaitable[e.Outcome]]
-"""Makes one attempt: delivers what the stream says and returns how it ended. Never raises."""
+Sender = Callable[[c.Request, Deliver], Awaitable[object]]
+"""Makes one attempt: delivers what the stream says, one `Ended` last. Never raises."""
 
 
 class Store(Protocol):
@@ -100,12 +100,16 @@ class Driver:
         """Call back with the end of every turn, after the watcher."""
         self._finished.append(callback)
 
+    async def handled(self) -> None:
+        """Wait until all events so far are handled, or the driver has crashed."""
+        joined = asyncio.ensure_future(self._events.join())
+        await asyncio.wait({joined, self.crashed}, return_when=asyncio.FIRST_COMPLETED)
+        joined.cancel()
+
     async def written(self) -> None:
         """Wait until all events are handled and their records are on disk, or never will be."""
         while not self.crashed.done():
-            handled = asyncio.ensure_future(self._events.join())
-            await asyncio.wait({handled, self.crashed}, return_when=asyncio.FIRST_COMPLETED)
-            handled.cancel()
+            await self.handled()
             if self._writing is None:
                 return
             await asyncio.wait({self._writing})
@@ -225,21 +229,29 @@ class Driver:
     # Attempts
 
     async def _make_attempt(self, attempt: int, request: c.Request) -> None:
-        outcome = e.Outcome(kind="interrupted", reason="interrupted")
         self._watch(watch.Sent(attempt))
-        answered = False
+        seen = ended = False
 
         def deliver(event: StreamEvent) -> None:
-            nonlocal answered
-            if not answered:
-                answered = True
+            nonlocal seen, ended
+            if not seen:
+                seen = True
                 self._watch(watch.Answered(attempt))
-            self._deliver(attempt, event)
+            if isinstance(event, Ended):
+                ended = True
+                self._end_attempt(attempt, event.outcome)
+            else:
+                self._deliver(attempt, event)
 
         try:
-            outcome = await self._send(request, deliver)
+            await self._send(request, deliver)
         finally:
-            self.post(e.AttemptEnded(attempt, outcome, random.random()))  # noqa: S311 - jitter
+            if not ended:
+                outcome = e.Outcome(kind="interrupted", reason="interrupted")
+                self._end_attempt(attempt, outcome)
+
+    def _end_attempt(self, attempt: int, outcome: e.Outcome) -> None:
+        self.post(e.AttemptEnded(attempt, outcome, random.random()))  # noqa: S311 - jitter
 
     def _deliver(self, attempt: int, event: StreamEvent) -> None:
         match event:

@@ -1,0 +1,340 @@
+"""A session: a journal, a machine, its tools and a provider, put together.
+
+Opening for writing settles what a crash left; reading never does.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import msgspec
+
+from backstay import __version__
+from backstay.core import events as e
+from backstay.core.commands import Request
+from backstay.core.items import Item, message
+from backstay.core.record import Basis, Compaction, Process, Prompt
+from backstay.core.retry import Policy
+from backstay.core.stream import Ended as StreamEnded
+from backstay.core.turn import Phase, Rules, Turn
+from backstay.errors import StorageError
+from backstay.journal import (
+    Blobs,
+    Journal,
+    MissingBlob,
+    PosixDisk,
+    Reading,
+    statement,
+    uuid7,
+)
+from backstay.journal.sessions import find
+from backstay.runtime import leftovers, watch
+from backstay.runtime.driver import Deliver, Driver
+from backstay.runtime.instructions import INSTRUCTIONS, environment
+from backstay.runtime.settings import Settings
+from backstay.tools import effects, shell
+from backstay.tools.apply_patch import ApplyPatch
+from backstay.tools.commands import Commands, SupervisorGone
+from backstay.tools.exec_command import ExecCommand, Shell, WriteStdin
+from backstay.tools.tool import Tool
+
+if TYPE_CHECKING:
+    from backstay.model.http import HttpTransport
+
+KEYS: Final = frozenset({"OPENAI_API_KEY", "CODEX_API_KEY"})
+"""Variables that no command gets to see, so that no output and no journal holds them."""
+
+Ended = watch.Finished
+"""How a turn ended, as `prompt` and `resume` answer."""
+
+
+class Session:
+    """One session, open for writing. `create` and `open` are the ways in, `close` the way out."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        journal: Journal,
+        cwd: str,
+        *,
+        session: str,
+        tools: Sequence[Tool],
+        watcher: watch.Watcher,
+    ) -> None:
+        self.id = session
+        self.folder = journal.folder
+        self.cwd = cwd
+        self.settings = settings
+        self._journal = journal
+        self._watcher = watcher
+        self._blobs = Blobs(PosixDisk(), settings.home, str(os.getpid()))
+        self._loaded: dict[Basis, tuple[str, bytes]] = {}
+        self._transport: HttpTransport | None = None
+        self._new = True
+        self._asked: list[asyncio.Future[Ended]] = []
+        self._turns: dict[int, asyncio.Future[Ended]] = {}
+        self._resumed: asyncio.Future[Ended] | None = None
+        self.commands = Commands(self.folder, grace=settings.grace)
+        self.shell = Shell(self.commands, session, cwd, _environment(settings))
+        roots = (cwd, *settings.writable)
+        own: list[Tool] = [ExecCommand(self.shell), WriteStdin(self.shell), ApplyPatch(cwd, roots)]
+        self.tools = {tool.name: tool for tool in (*own, *tools)}
+        provider = settings.provider
+        policy = Policy(
+            stream_retries=provider.stream_max_retries,
+            request_retries=provider.request_max_retries,
+        )
+        rules = Rules(
+            tools={name: tool.traits for name, tool in self.tools.items()},
+            dialect=provider.dialect,
+            policy=policy,
+        )
+        self._driver = Driver(
+            Turn(rules),
+            journal,
+            self._send,
+            tools=self.tools,
+            crew=_Crew(self.commands, self._notice),
+            watcher=self._seen,
+        )
+
+    @classmethod
+    async def create(
+        cls, settings: Settings, watcher: watch.Watcher, tools: Sequence[Tool] = ()
+    ) -> Self:
+        """A new session. Raises `StorageError`; nothing is on disk before the first prompt is."""
+        session = uuid7(time.time(), os.urandom(10))
+        journal = Journal.create(PosixDisk(), settings.home, session, time.time)
+        self = cls(settings, journal, settings.cwd, session=session, tools=tools, watcher=watcher)
+        try:
+            basis = self._basis()
+        except BaseException:
+            await self._abandon()
+            raise
+        self._driver.post(e.Created(session, settings.cwd, basis, __version__))
+        await self._driver.handled()
+        return self
+
+    @classmethod
+    async def open(
+        cls,
+        settings: Settings,
+        name: str,
+        watcher: watch.Watcher,
+        tools: Sequence[Tool] = (),
+    ) -> Self:
+        """Open an existing session for writing: what a crash left open is settled from here on.
+
+        `name` is its id or the beginning of it. Raises `UnknownSession`, `SessionHeld`,
+        `EmptySession`, `NewerFormat`, `StorageError`.
+        """
+        folder = find(PosixDisk(), settings.home, name)
+        journal, reading = Journal.open(PosixDisk(), folder, time.time)
+        session = folder.rpartition("/")[2]
+        cwd = settings.cwd
+        if reading.identity is not None and not settings.moved:
+            cwd = reading.identity.cwd
+        self = cls(settings, journal, cwd, session=session, tools=tools, watcher=watcher)
+        try:
+            self._open(reading)
+            await self._driver.handled()
+        except BaseException:
+            await self._abandon()
+            raise
+        return self
+
+    def _open(self, reading: Reading) -> None:
+        if not os.path.isdir(self.cwd):
+            text = f"the session's folder {self.cwd} is gone; -C names another one"
+            self._watcher(watch.Noticed(text, "warning"))
+        for damage in reading.news:
+            self._watcher(watch.Noticed(f"the journal is damaged: {damage}", "warning"))
+        self._new = not any(isinstance(one, Prompt | Compaction) for one in reading.records)
+        self.shell.shown.update(leftovers.shown(reading.records))
+        opened = e.Opened(
+            reading.records,
+            self.id,
+            self.cwd,
+            self._basis(),
+            next=reading.next_n,
+            damage=statement(reading.news),
+        )
+        self._driver.post(opened)
+        for event in leftovers.ended_since(self.folder, self.id, reading.records):
+            self._driver.post(event)
+
+    async def prompt(self, text: str) -> Ended:
+        """Run a turn on this prompt; a cut turn before it ends as superseded.
+
+        Given while a turn runs, it is recorded at once and its turn comes next.
+        """
+        items: list[Item] = []
+        if self._new:
+            self._new = False
+            today = time.strftime("%Y-%m-%d")
+            items.append(environment(self.cwd, shell.shell_of(self.shell.environ), today))
+        items.append(message("user", text))
+        asked: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        self._asked.append(asked)
+        settings = self.settings
+        self._driver.post(
+            e.PromptGiven(
+                items,
+                self._basis_now(),
+                settings.model,
+                settings.provider.name,
+                settings.effort,
+            )
+        )
+        return await self._wait(asked)
+
+    async def resume(self) -> Ended:
+        """Finish the cut turn without a message; `nothing` if none was cut."""
+        self._resumed = asyncio.get_running_loop().create_future()
+        settings = self.settings
+        self._driver.post(e.Continued(settings.model, settings.provider.name, settings.effort))
+        return await self._wait(self._resumed)
+
+    def interrupt(self, reason: str = "interrupted by the user") -> None:
+        """Stop what runs and record what is known; the turn ends as interrupted."""
+        if self._driver.machine.phase is not Phase.CLOSED:
+            self._driver.post(e.Interrupted(reason))
+
+    async def close(self) -> list[str]:
+        """End what still runs, record that, and give the session up.
+
+        Says, a line each, which commands were ended.
+        """
+        lines: list[str] = []
+        try:
+            for ended in await self.commands.end():
+                number = int(ended.effect.rpartition("-")[2])
+                how = shell.outcome_line(ended.exit, number) if ended.exit else "it can't be killed"
+                lines.append(f"The command with session ID {number} was ended: {how}")
+                self._driver.post(leftovers.told(ended.effect, lines[-1]))
+        except SupervisorGone as error:
+            self._watcher(watch.Noticed(str(error), "warning"))
+        await self._driver.written()
+        await self._abandon()
+        return lines
+
+    async def _abandon(self) -> None:
+        await self._driver.close()
+        await self.commands.close()
+        if self._transport is not None:
+            await self._transport.close()
+        self._journal.close()
+
+    async def _wait(self, asked: asyncio.Future[Ended]) -> Ended:
+        crashed = self._driver.crashed
+        if self._driver.machine.phase is Phase.BROKEN:
+            raise StorageError(f"{self.folder} could not be written: open the session again")
+        both: set[asyncio.Future[Any]] = {asked, crashed}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if not asked.done():
+            crashed.result()
+        return asked.result()
+
+    # What the watcher sees, and what that means for whoever waits
+
+    def _notice(self, text: str) -> None:
+        self._watcher(watch.Noticed(text, "warning"))
+
+    def _seen(self, event: watch.WatchEvent) -> None:
+        if isinstance(event, watch.Recorded) and isinstance(event.record, Prompt) and self._asked:
+            self._turns[event.record.n] = self._asked.pop(0)
+        self._watcher(event)
+        if isinstance(event, watch.Finished):
+            self._finished(event)
+
+    def _finished(self, ended: watch.Finished) -> None:
+        waiting = []
+        if ended.turn in self._turns:
+            waiting.append(self._turns.pop(ended.turn))
+        over = self._driver.machine.phase in (Phase.IDLE, Phase.BROKEN)
+        if over and self._resumed is not None:
+            waiting.append(self._resumed)
+            self._resumed = None
+        if ended.outcome in ("interrupted", "storage"):
+            waiting += [*self._asked, *self._turns.values()]
+            self._asked, self._turns = [], {}
+        for future in waiting:
+            if not future.done():
+                future.set_result(ended)
+
+    # What every request holds beside its input
+
+    def _basis(self) -> Basis:
+        """Instructions and tools as they are now, stored."""
+        dialect = self.settings.provider.dialect
+        listed = msgspec.json.encode([tool.spec(dialect) for tool in self.tools.values()])
+        basis = Basis(self._blobs.put(INSTRUCTIONS.encode()), self._blobs.put(listed))
+        self._loaded[basis] = (INSTRUCTIONS, listed)
+        return basis
+
+    def _basis_now(self) -> Basis:
+        """What the session began with, unless the user went to another provider (P6)."""
+        history = self._driver.machine.history
+        kept = history.basis
+        if kept is None or history.provider not in ("", self.settings.provider.name):
+            return self._basis()
+        return kept
+
+    def _texts(self, basis: Basis) -> tuple[str, bytes]:
+        if basis not in self._loaded:
+            try:
+                loaded = (
+                    self._blobs.get(basis.instructions).decode(),
+                    self._blobs.get(basis.tools),
+                )
+            except MissingBlob as error:
+                self._notice(f"{error}; going on with the instructions and tools of today")
+                loaded = self._loaded[self._basis()]
+            self._loaded[basis] = loaded
+        return self._loaded[basis]
+
+    async def _send(self, request: Request, deliver: Deliver) -> None:
+        from backstay.model.http import HttpTransport
+        from backstay.model.provider import body, http_request
+        from backstay.model.responses import attempt
+
+        try:
+            if self._transport is None:
+                self._transport = HttpTransport()
+            instructions, tools = self._texts(request.basis)
+            provider = self.settings.provider
+            content = body(request, instructions, tools, provider)
+            await attempt(self._transport, http_request(provider, content), deliver)
+        except Exception as error:  # noqa: BLE001 - the one way out is an outcome
+            reason = f"{type(error).__name__}: {error}"
+            deliver(StreamEnded(e.Outcome(kind="failed", code="client", reason=reason)))
+
+
+class _Crew:
+    """The commands' supervisor as the driver knows it."""
+
+    def __init__(self, commands: Commands, notice: Callable[[str], None]) -> None:
+        self._commands = commands
+        self._notice = notice
+        self._boot = ""
+
+    @property
+    def boot(self) -> str:
+        self._boot = self._boot or effects.boot_id()
+        return self._boot
+
+    @property
+    def supervisor(self) -> Process | None:
+        return self._commands.supervisor
+
+    def spawn(self) -> None:
+        try:
+            self._commands.spawn()
+        except (SupervisorGone, OSError) as error:
+            self._notice(f"the command supervisor did not start: {error}")
+
+
+def _environment(settings: Settings) -> Mapping[str, str]:
+    return shell.environment(os.environ, KEYS | frozenset(settings.hidden))

@@ -1,0 +1,123 @@
+"""What a session runs under: folders, model, provider. Computed once, from configuration.
+
+Owns how the environment, the configuration and a command line become one `Settings`.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from backstay.errors import UsageError
+from backstay.model.provider import Provider, Secret
+from backstay.runtime.config import Loaded, ProviderTable
+
+OPENAI = "https://api.openai.com/v1"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything about a session that its journal does not decide."""
+
+    home: str
+    """BACKSTAY_HOME, absolute."""
+    cwd: str
+    """The folder to work in, absolute; a resumed session keeps its own unless `moved`."""
+    moved: bool = False
+    """`cwd` was asked for by name (`--cd`), so that it holds for a resumed session too."""
+    writable: tuple[str, ...] = ()
+    """Further folders that patches may write to, absolute; `cwd` is always one."""
+    model: str
+    provider: Provider
+    effort: str = ""
+    grace: float = 60.0
+    """Seconds that commands outlive a dead agent."""
+    hidden: tuple[str, ...] = ()
+    """Environment variables that hold keys, beside the usual ones: no command gets to see them."""
+    ephemeral: bool = False
+    """The session is removed at its end."""
+
+
+def settings(
+    loaded: Loaded,
+    environ: Mapping[str, str],
+    *,
+    home: str,
+    cwd: str,
+    model: str = "",
+    add_dirs: Sequence[str] = (),
+    ephemeral: bool = False,
+) -> Settings:
+    """One `Settings` out of all sources. Raises `UsageError` where something is missing."""
+    configuration = loaded.configuration
+    model = model or configuration.model
+    if not model:
+        raise UsageError(
+            'no model is set: use -m MODEL, or write model = "..." into '
+            f"{os.path.join(home, 'config.toml')}"
+        )
+    roots = [*configuration.sandbox_workspace_write.writable_roots, *add_dirs]
+    return Settings(
+        home=home,
+        cwd=cwd,
+        writable=tuple(os.path.normpath(os.path.join(cwd, os.path.expanduser(r))) for r in roots),
+        model=model,
+        provider=provider(loaded, environ),
+        effort=configuration.model_reasoning_effort,
+        grace=configuration.command_grace_seconds,
+        ephemeral=ephemeral,
+    )
+
+
+def provider(loaded: Loaded, environ: Mapping[str, str]) -> Provider:
+    """The provider that is chosen, with its key. Raises `UsageError`."""
+    name = loaded.configuration.model_provider
+    table = loaded.providers.get(name)
+    if name == "openai":
+        return _openai(loaded, table or ProviderTable(), environ)
+    if table is None:
+        raise UsageError(
+            f"model_provider {name}: there is no [model_providers.{name}] in config.toml"
+        )
+    if not table.base_url:
+        raise UsageError(f"[model_providers.{name}] needs a base_url")
+    key = environ.get(table.env_key, "").strip() if table.env_key else ""
+    if table.env_key and not key:
+        raise UsageError(f"provider {name}: set {table.env_key} to its API key")
+    return _provider(name, table, table.base_url, key)
+
+
+def _openai(loaded: Loaded, table: ProviderTable, environ: Mapping[str, str]) -> Provider:
+    """The built-in provider: `-c openai_base_url`, then the environment, then the file."""
+    configured = loaded.configuration.openai_base_url or table.base_url
+    from_environment = environ.get("OPENAI_BASE_URL", "").strip()
+    url = configured if loaded.base_url_given else from_environment or configured
+    key = (environ.get("CODEX_API_KEY") or environ.get("OPENAI_API_KEY") or "").strip()
+    if table.env_key:
+        key = environ.get(table.env_key, "").strip()
+    if not key and not url:
+        raise UsageError("no API key: set OPENAI_API_KEY, or choose another model_provider")
+    return _provider("openai", table, url or OPENAI, key)
+
+
+def _provider(name: str, table: ProviderTable, base_url: str, key: str) -> Provider:
+    chosen = {
+        field: value
+        for field in (
+            "request_max_retries",
+            "stream_max_retries",
+            "stream_idle_timeout_ms",
+            "connect_timeout_ms",
+        )
+        if (value := getattr(table, field)) is not None
+    }
+    return Provider(
+        name=name,
+        base_url=base_url.strip(),
+        key=Secret(key),
+        http_headers=table.http_headers,
+        env_http_headers=table.env_http_headers,
+        query_params=table.query_params,
+        reasoning=table.reasoning,
+        dialect=table.dialect,
+        **chosen,
+    )
