@@ -1,6 +1,5 @@
 """Payloads too large for a record, stored once each under the sha256 of their bytes."""
 
-from hashlib import sha256
 from typing import Final
 
 from backstay.errors import SessionError, StorageError
@@ -8,6 +7,7 @@ from backstay.journal.disk import Absent, Disk
 from backstay.journal.folders import make_folder
 
 _DIGITS: Final = frozenset("0123456789abcdef")
+_LENGTH: Final = 64
 
 
 class MissingBlob(SessionError):
@@ -29,7 +29,7 @@ class Blobs:
 
         Raises `StorageError`.
         """
-        digest = sha256(content).hexdigest()
+        digest = _digest(content)
         if digest in self._durable:
             return digest
         if not self._stored(digest, len(content)):
@@ -40,14 +40,14 @@ class Blobs:
 
     def get(self, digest: str) -> bytes:
         """The bytes of a digest. Raises `MissingBlob` if they are gone or damaged."""
-        if len(digest) != sha256().digest_size * 2 or not _DIGITS.issuperset(digest):
+        if len(digest) != _LENGTH or not _DIGITS.issuperset(digest):
             raise MissingBlob(f"{digest[:80]!r} is no digest of a blob: the record is damaged")
         try:
             with self._disk.open(self._path(digest)) as file:
                 content = file.read(0, file.size())
         except Absent:
             raise MissingBlob(f"{self._path(digest)} is missing: restore it to go on") from None
-        if sha256(content).hexdigest() != digest:
+        if _digest(content) != digest:
             raise MissingBlob(f"{self._path(digest)} is damaged: restore it to go on")
         return content
 
@@ -81,3 +81,9 @@ class Blobs:
             self._disk.unlink(temporary)
         except StorageError:
             pass
+
+
+def _digest(content: bytes) -> str:
+    from hashlib import sha256  # late: most sessions begin without a blob
+
+    return sha256(content).hexdigest()

@@ -215,14 +215,13 @@ def _salvaged(codec: Codec, piece: _Piece, why: str) -> Iterator[Part]:
 
 
 def _damage(piece: _Piece, begin: int, end: int, why: str) -> Damage:
-    whole = begin == 0 and end == len(piece.body)
     offset, length = piece.offset + begin, end - begin
-    if whole and "checksum" in why:
+    tail = piece.body[end - _CLOSE_LENGTH : end]
+    if tail == b',"c":"%08x"}' % crc32(piece.body[begin : end - _CLOSE_LENGTH]):
+        return Damage("garbage", offset, length, f"a line that is no record: {why}", piece.line)
+    if tail.startswith(_CLOSE) and tail.endswith(b'"}'):
         return Damage("checksum", offset, length, "a record whose checksum is wrong", piece.line)
-    if whole and "whole" not in why:
-        return Damage("garbage", offset, length, f"a line that is damaged: {why}", piece.line)
-    head = piece.body[begin : begin + len(_START)]
-    if _START.startswith(head):
+    if _START.startswith(piece.body[begin : min(end, begin + len(_START))]):
         return Damage("torn", offset, length, "a record that was cut off", piece.line)
     return Damage("garbage", offset, length, "bytes that are no record", piece.line)
 

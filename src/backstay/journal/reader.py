@@ -56,7 +56,7 @@ class Reading(msgspec.Struct, kw_only=True):
     news: list[Damage]
     """The damage that no repair record of the journal states yet."""
     next_n: int
-    """The first number that no record, damaged or not, can have had."""
+    """The first number that no record, damaged or not, can have had: count on from here."""
     whole: bool
     """Nothing was left out: `records` does not begin at a compaction."""
     size: int
@@ -67,6 +67,15 @@ class Reading(msgspec.Struct, kw_only=True):
     """Why this version may not write to it; "" if it may."""
     identity: Identity | None = None
     """None if neither the header nor anything that repeats it survived."""
+
+    def repair(self) -> Repair | None:
+        """The record to append first, before anything else, when the session is opened to write.
+
+        It states the news; None if there are none. `next_n` counts without it.
+        """
+        if not self.news:
+            return None
+        return Repair(n=self.next_n, action=DAMAGE, reason=statement(self.news))
 
 
 def read(
@@ -178,11 +187,12 @@ def _reading(
     damage += _gaps(kept, damage)
     damage.sort(key=lambda part: part.offset)
     records = [part.record for part in kept]
+    news = _news(damage, records)
     return Reading(
         records=records,
         damage=damage,
-        news=_news(damage, records),
-        next_n=_next_number(kept, damage),
+        news=news,
+        next_n=_next_number(kept[-1], news),
         whole=anchor is None and from_start,
         size=size,
         unclosed=unclosed,
@@ -252,30 +262,38 @@ def _gaps(kept: list[Found], damage: list[Damage]) -> list[Damage]:
     for before, after in pairwise(kept):
         first, last = before.record.n + 1, after.record.n - 1
         explained = bisect_right(offsets, after.offset) > bisect_right(offsets, before.offset)
-        if first > last or explained:
+        if first > last or explained or _states_damage(after.record):
             continue
         numbers = f"record {first} is" if first == last else f"records {first} to {last} are"
         gaps.append(Damage("missing", after.offset, 0, f"{numbers} missing", after.line))
     return gaps
 
 
-_OF_RECORDS: Final = frozenset({"duplicate", "order", "conflict", "header", "missing"})
+_OF_DISORDER: Final = frozenset({"duplicate", "order", "conflict"})
+_OF_RECORDS: Final = _OF_DISORDER | {"header", "missing"}
 
 
-def _next_number(kept: list[Found], damage: list[Damage]) -> int:
-    """One more than the highest, and than damaged lines behind it can have held."""
-    last = kept[-1]
-    orderly = all(part.code not in _OF_RECORDS for part in damage)
+def _states_damage(record: AnyRecord) -> bool:
+    return isinstance(record, Repair) and record.action == DAMAGE
+
+
+def _next_number(last: Found, news: list[Damage]) -> int:
+    """One more than the highest, and than damaged lines behind it can have held.
+
+    Where records are out of order, damage anywhere can have held them. Damage that is stated was
+    reckoned with when it was: the statement's own number stands above it.
+    """
+    orderly = all(part.code not in _OF_DISORDER for part in news)
     room = sum(
         part.length // _SHORTEST_RECORD + 1
-        for part in damage
+        for part in news
         if part.length and not (orderly and part.offset < last.offset)
     )
     return last.record.n + room + 1
 
 
 def _news(damage: list[Damage], records: list[AnyRecord]) -> list[Damage]:
-    stated = [r.reason for r in records if isinstance(r, Repair) and r.action == DAMAGE]
+    stated = [r.reason for r in records if isinstance(r, Repair) and _states_damage(r)]
     return [part for part in damage if not any(str(part) in reason for reason in stated)]
 
 
