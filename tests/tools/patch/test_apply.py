@@ -204,17 +204,6 @@ def test_a_refused_rename_stops_and_says_what_is_done(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission_changes_nothing(tmp_path: Path) -> None:
-    """The reason that the system gives is in the answer."""
-    locked = tmp_path / "locked"
-    locked.mkdir(mode=0o500)
-    outcome = run(tmp_path, "*** Add File: a\n+x", "*** Add File: locked/b\n+x")
-    assert outcome.state == "not applied"
-    assert "Permission denied" in outcome.output
-    assert not (tmp_path / "a").exists()
-
-
 def test_the_plan_goes_through_json_and_holds_no_contents(tmp_path: Path) -> None:
     """What is journaled names hashes; the contents live in the temporary files alone."""
     (tmp_path / "f").write_text("private before\n")

@@ -30,6 +30,9 @@ PATCH = """*** Begin Patch
 -echo old
 +echo new
 *** Delete File: gone.txt
+*** Update File: emptied.sh
+@@
+-x
 *** Update File: a.txt
 @@
  two
@@ -40,18 +43,20 @@ BEFORE = {
     "a.txt": (b"one\n", 0o640),
     "old.sh": (b"echo old\n", 0o755),
     "gone.txt": (b"bye\n", 0o600),
+    "emptied.sh": (b"x\n", 0o755),
     "other": (b"untouched\n", 0o644),
 }
 AFTER = {
     "a.txt": (b"two\nthree\n", 0o640),
     "new/deep/b.txt": (b"hello\n", 0o644),
     "empty": (b"", 0o644),
+    "emptied.sh": (b"", 0o755),
     "new/moved.sh": (b"echo new\n", 0o755),
     "other": (b"untouched\n", 0o644),
 }
 SUCCESS = (
     "Success. Updated the following files:\n"
-    "A new/deep/b.txt\nA empty\nM a.txt\nM new/moved.sh\nM a.txt\nD gone.txt\n"
+    "A new/deep/b.txt\nA empty\nM a.txt\nM new/moved.sh\nM emptied.sh\nM a.txt\nD gone.txt\n"
 )
 Tree = dict[str, tuple[bytes, int]]
 
@@ -219,28 +224,59 @@ def test_a_patch_that_fails_midway_keeps_its_prefix_through_a_kill(tmp_path: Pat
         killed = killed_at(step, partial(execute, prepared, EFFECT))
         outcome = recover(prepared.plan_data, EFFECT)
         assert not outcome.ok
-        assert "Operation 7 of 8 failed: *** Delete File: nowhere" in outcome.output
+        assert "Operation 8 of 9 failed: *** Delete File: nowhere" in outcome.output
         assert tree(folder) == (AFTER if outcome.state == "applied" else BEFORE)
         states.add(outcome.state)
         step += 1
     assert states == {"applied", "not applied"}
 
 
+def stopped_at(start: str, number: int, prepared: Prepared) -> None:
+    """Execute up to the `number`th step whose name begins with `start`, as a crash would leave it."""
+    seen: list[str] = []
+
+    def stop(name: str) -> None:
+        seen.append(name)
+        if sum(step.startswith(start) for step in seen) == number:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(prepared, EFFECT, stop)
+
+
+def test_an_edit_of_a_file_that_was_already_renamed_stops_nobody_else(tmp_path: Path) -> None:
+    """The first file is in place and edited again: the rest still goes forward."""
+    folder = plant(tmp_path / "w")
+    prepared = planned(folder)
+    assert prepared.plan.changes[0].path == "a.txt"
+    stopped_at("rename ", 2, prepared)
+    (folder / "a.txt").write_bytes(b"mine\n")
+    outcome = recover(prepared.plan_data, EFFECT)
+    assert outcome.state == "partly"
+    assert tree(folder) == AFTER | {"a.txt": (b"mine\n", 0o640)}
+
+
+def test_new_contents_are_synced_before_the_first_rename(tmp_path: Path) -> None:
+    """Temporary files, then their folders, then renames, then removals, then the folders again."""
+    folder = plant(tmp_path / "w")
+    steps: list[str] = []
+    assert execute(planned(folder), EFFECT, steps.append).ok
+    kinds = ["folder" if s.startswith("sync folder") else s.split()[0] for s in steps]
+    renames = [at for at, kind in enumerate(kinds) if kind == "rename"]
+    removals = [at for at, kind in enumerate(kinds) if kind == "unlink"]
+    assert len(renames) == 5
+    assert len(removals) == 2
+    assert max(at for at, kind in enumerate(kinds) if kind == "sync") < renames[0]
+    assert kinds[renames[0] - 3 : renames[0]] == ["folder"] * 3
+    assert renames[-1] < removals[0]
+    assert kinds[removals[-1] + 1 :] == ["folder"] * 3
+
+
 def test_a_torn_temporary_file_is_never_renamed(tmp_path: Path) -> None:
     """A temporary file without the planned contents counts as missing: the patch is dropped."""
     folder = plant(tmp_path / "w")
     prepared = planned(folder)
-    renames = 0
-
-    def stop_at_rename(name: str) -> None:
-        nonlocal renames
-        if name.startswith("rename "):
-            renames += 1
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        execute(prepared, EFFECT, stop_at_rename)
-    assert renames == 1
+    stopped_at("rename ", 1, prepared)
     torn = next(path for path in folder.rglob("*.tmp") if ".b.txt." in path.name)
     torn.write_bytes(torn.read_bytes()[:-1])
     assert_whole(folder, recover(prepared.plan_data, EFFECT))
@@ -251,18 +287,11 @@ def test_a_lost_temporary_file_after_the_first_rename_is_named(tmp_path: Path) -
     """When the new contents of a file are gone after others are in place, the answer names it."""
     folder = plant(tmp_path / "w")
     prepared = planned(folder)
-    seen = []
-
-    def stop_at_second_rename(name: str) -> None:
-        seen.append(name)
-        if sum(step.startswith("rename ") for step in seen) == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        execute(prepared, EFFECT, stop_at_second_rename)
+    stopped_at("rename ", 2, prepared)
     next(path for path in folder.rglob("*.tmp") if ".b.txt." in path.name).unlink()
     outcome = recover(prepared.plan_data, EFFECT)
     assert outcome.state == "partly"
+    assert "Reason: it was interrupted\n" in outcome.output
     assert "Not changed:\nA new/deep/b.txt" in outcome.output
     assert tree(folder) == {k: v for k, v in AFTER.items() if k != "new/deep/b.txt"}
 

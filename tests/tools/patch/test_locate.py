@@ -57,6 +57,7 @@ def change(contents: bytes, body: str) -> bytes:
         pytest.param(
             b"x\nx\nz\n", "@@\n-x\n+y\n*** End of File", b"x\ny\nz\n", id="nearest the end"
         ),
+        pytest.param(b"x\nx \n", "@@\n-x\n+y\n*** End of File", b"x\ny\n", id="end before exact"),
         pytest.param(b"a\nb\n", "@@\n-b\n+B\n\n", b"a\nB\n", id="blank line after the chunk"),
         pytest.param(b"a\nb\n", "@@\n-b\n-\n+B", b"a\nB\n", id="blank line behind the file"),
         pytest.param(b"a\nb\n", "@@\n b\n \n+c", b"a\nb\n\nc\n", id="the same as context"),

@@ -1,6 +1,8 @@
 """No path of a patch leaves the writable folders, and only files are touched."""
 
 import os
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -194,7 +196,7 @@ def test_a_file_in_the_way_of_a_folder_is_named(root: Path) -> None:
     assert (root / "c/d").is_file()
 
 
-@pytest.mark.parametrize("path", ["x" * 300, "a\nb"[:1] + "/" + "y" * 5000])
+@pytest.mark.parametrize("path", ["x" * 300, "y/" * 3000 + "z"])
 def test_a_path_that_is_too_long_fails_its_operation(path: str, root: Path) -> None:
     """What the file system refuses is an error in words."""
     try:
@@ -205,10 +207,78 @@ def test_a_path_that_is_too_long_fails_its_operation(path: str, root: Path) -> N
     assert "too long" in outcome.output
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write read-only files")
-def test_a_read_only_file_stays(root: Path) -> None:
+def test_a_link_outside_that_leads_back_in_is_outside(root: Path) -> None:
+    """What a patch may remove is the entry that it names, so that has to be inside as well."""
+    back = root.parent / "outside" / "back"
+    back.symlink_to(root / "in")
+    with pytest.raises(PatchError):
+        run(root, "*** Delete File: ../outside/back")
+    assert back.is_symlink()
+
+
+def test_a_move_onto_another_name_of_the_file_is_refused(root: Path) -> None:
+    """Removing the source after writing the target must not remove the only copy."""
+    (root / "twin").hardlink_to(root / "in")
+    outcome = run(root, "*** Update File: in\n*** Move to: twin")
+    assert "another name of the same file" in outcome.output
+    assert (root / "in").read_text() == (root / "twin").read_text() == "one\n"
+
+
+def as_nobody(work: Callable[[], bool]) -> bool:
+    """What `work` returns when it runs without root's rights."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+            code = 0 if work() else 2
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert code in (0, 2)
+    return code == 0
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that anybody may reach and write, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o777)
+        yield Path(name).resolve()
+
+
+def test_a_read_only_file_stays(open_folder: Path) -> None:
     """A file without write permission is not replaced behind its owner's back."""
-    (root / "in").chmod(0o444)
-    outcome = run(root, "*** Update File: in\n@@\n-one\n+two")
-    assert "read-only" in outcome.output
-    assert (root / "in").read_text() == "one\n"
+    path = open_folder / "f"
+    path.write_text("one\n")
+    path.chmod(0o444)
+    assert as_nobody(
+        lambda: "'f' is read-only" in run(open_folder, "*** Update File: f\n@@\n+two").output
+    )
+    assert path.read_text() == "one\n"
+
+
+def test_a_folder_without_permission_changes_nothing(open_folder: Path) -> None:
+    """When one file can't be written none is, and the system's reason is in the answer."""
+    (open_folder / "locked").mkdir(mode=0o555)
+    assert as_nobody(
+        lambda: (
+            "Permission denied"
+            in run(open_folder, "*** Add File: a\n+x", "*** Add File: locked/b\n+x").output
+        )
+    )
+    assert [path.name for path in open_folder.iterdir()] == ["locked"]
+
+
+def test_a_file_that_cannot_be_read_fails_its_operation(open_folder: Path) -> None:
+    """The reason is the system's."""
+    path = open_folder / "f"
+    path.write_text("one\n")
+    path.chmod(0)
+    assert as_nobody(
+        lambda: "cannot be read: Permission denied" in run(open_folder, "*** Delete File: f").output
+    )
+    assert path.exists()

@@ -197,6 +197,7 @@ class _Work:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, 0o666 if change.mode is None else 0o600)
         try:
+            self._step(f"mode {temporary}")
             _keep_owner_and_mode(descriptor, change)
             self._step(f"write {temporary}")
             left = memoryview(contents)
