@@ -4,7 +4,7 @@ Owns how the environment, the configuration and a command line become one `Setti
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -44,26 +44,35 @@ def settings(
     home: str,
     cwd: str,
     model: str = "",
+    moved: bool = False,
     add_dirs: Sequence[str] = (),
     ephemeral: bool = False,
+    fallback: Callable[[], str] = str,
 ) -> Settings:
-    """One `Settings` out of all sources. Raises `UsageError` where something is missing."""
+    """One `Settings` out of all sources. Raises `UsageError` where something is missing.
+
+    `model` goes before the configuration's; `fallback` is asked where neither is set.
+    """
     configuration = loaded.configuration
-    model = model or configuration.model
+    model = model or configuration.model or fallback()
     if not model:
         raise UsageError(
             'no model is set: use -m MODEL, or write model = "..." into '
             f"{os.path.join(home, 'config.toml')}"
         )
+    chosen = loaded.providers.get(configuration.model_provider, ProviderTable())
+    hidden = [chosen.env_key, *chosen.env_http_headers.values()]
     roots = [*configuration.sandbox_workspace_write.writable_roots, *add_dirs]
     return Settings(
         home=home,
         cwd=cwd,
+        moved=moved,
         writable=tuple(os.path.normpath(os.path.join(cwd, os.path.expanduser(r))) for r in roots),
         model=model,
         provider=provider(loaded, environ),
         effort=configuration.model_reasoning_effort,
         grace=configuration.command_grace_seconds,
+        hidden=tuple(name for name in hidden if name),
         ephemeral=ephemeral,
     )
 

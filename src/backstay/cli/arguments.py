@@ -1,0 +1,198 @@
+"""The flags of the commands that run a turn, and what a command line asks for.
+
+`exec` and `exec resume` take what Codex 0.169.0 takes; what is not honoured says so in one line.
+"""
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import msgspec
+
+from backstay.cli.options import Given, Option, read
+from backstay.errors import UsageError
+
+SANDBOX_MODES: Final = ("read-only", "workspace-write", "danger-full-access")
+
+_COMMON: Final = (
+    Option(("-h", "--help"), "print this help"),
+    Option(("-V", "--version"), "print the version"),
+    Option(("-m", "--model"), "the model to use", "MODEL"),
+    Option(
+        ("-c", "--config"),
+        "override a key of config.toml; VALUE is TOML, else taken as it stands",
+        "KEY=VALUE",
+    ),
+    Option(("-C", "--cd"), "the folder to work in", "DIR"),
+    Option(("--add-dir",), "one more folder that patches may write to", "DIR"),
+    Option(
+        ("-s", "--sandbox"),
+        "workspace-write (default; not enforced yet), danger-full-access; "
+        "read-only is refused until it can be enforced",
+        "MODE",
+        SANDBOX_MODES,
+    ),
+    Option(
+        ("--dangerously-bypass-approvals-and-sandbox", "--yolo"),
+        "the same as -s danger-full-access",
+        key="bypass",
+    ),
+    Option(("--json", "--experimental-json"), "print events as JSON lines on stdout", key="json"),
+    Option(("-o", "--output-last-message"), "write the answer to FILE, once it is there", "FILE"),
+    Option(("--color",), "auto (default), always or never", "WHEN", ("auto", "always", "never")),
+    Option(("--ephemeral",), "keep no session: it is removed at the end"),
+    Option(("--ignore-user-config",), "do not read config.toml of BACKSTAY_HOME"),
+    Option(("--strict-config",), "an unknown key in config.toml is an error"),
+    Option(("--skip-git-repo-check",), "accepted: no git repository is asked for"),
+)
+
+_IGNORED: Final = (
+    Option(("-i", "--image"), value="FILE", many=True, ignored="images are not sent yet; left out"),
+    Option(("--output-schema",), value="FILE", ignored="the answer is not held to a schema yet"),
+    Option(("-p", "--profile"), value="NAME", ignored="there are no profiles; it changes nothing"),
+    Option(("--enable",), value="FEATURE", ignored="there are no feature flags to enable"),
+    Option(("--disable",), value="FEATURE", ignored="there are no feature flags to disable"),
+    Option(("--oss",), ignored="no local provider is chosen; set one with -c model_provider=NAME"),
+    Option(
+        ("--local-provider",),
+        value="NAME",
+        ignored="no local provider is chosen; set one with -c model_provider=NAME",
+    ),
+    Option(("--approve-for-me",), ignored="nothing asks for approval yet, nothing is reviewed"),
+    Option(("--dangerously-bypass-hook-trust",), ignored="there are no hooks to run"),
+    Option(("--worktree",), ignored="no worktree is made; the session runs in the folder itself"),
+    Option(("--thread-source",), value="SOURCE", ignored="the source is not recorded"),
+    Option(("--cyber-access-program",), value="PROGRAM", ignored="no access program is asked for"),
+    Option(("--trust",), ignored="no project is marked as trusted, nothing is saved"),
+    Option(("--ignore-rules",), ignored="there are no rules files to ignore"),
+)
+
+_RESUMING: Final = (
+    Option(("--last",), "the newest session of this folder"),
+    Option(("--all",), "with --last: the newest session of any folder"),
+)
+
+EXEC: Final = (*_COMMON, *_RESUMING, *_IGNORED)
+"""One table for `exec` and what stands behind it: flags may stand on either side of `resume`."""
+SHOWN: Final = (*_COMMON, *_RESUMING)
+"""The part of it that the help explains."""
+NOT_HONOURED: Final = _IGNORED
+
+
+class Run(msgspec.Struct, kw_only=True):
+    """What a command line asks for: a new session, or one to go on with."""
+
+    action: Literal["new", "resume", "continue"] = "new"
+    session: str = ""
+    last: bool = False
+    any_folder: bool = False
+    prompt: str | None = None
+    """As it was given: None without one, "-" where it comes on stdin."""
+    model: str = ""
+    overrides: list[str] = []
+    cwd: str = ""
+    add_dirs: list[str] = []
+    sandbox: str = ""
+    json: bool = False
+    output: str = ""
+    color: str = "auto"
+    ephemeral: bool = False
+    user_config: bool = True
+    strict: bool = False
+    notes: list[str] = []
+    """What was asked for and is not done, one line each."""
+    help: Literal["", "exec", "resume", "continue"] = ""
+    version: bool = False
+
+
+def parse_exec(argv: Sequence[str]) -> Run:
+    """The command line behind `exec`. Raises `UsageError`."""
+    given = read(argv, EXEC, "exec")
+    words = given.words
+    action = words[0] if len(words) > given.verbatim else ""
+    if action in ("fork", "review"):
+        raise UsageError(f"exec {action} is not there yet; exec and exec resume are")
+    if action == "help":
+        return Run(help="resume" if words[1:] == ["resume"] else "exec")
+    if action == "resume":
+        return _resuming(given, words[1:], "exec resume")
+    if given.has("last") or given.has("all"):
+        raise UsageError("--last and --all belong to exec resume")
+    if given.has("help"):
+        return Run(help="exec")
+    run = _common(given)
+    run.prompt = _one_prompt(words)
+    return run
+
+
+def parse_resume(argv: Sequence[str]) -> Run:
+    """The command line behind `resume`, the same as `exec resume`. Raises `UsageError`."""
+    given = read(argv, EXEC, "resume")
+    return _resuming(given, given.words, "resume")
+
+
+def parse_continue(argv: Sequence[str]) -> Run:
+    """The command line behind `continue`: a session or --last (the default), and no prompt."""
+    given = read(argv, EXEC, "continue")
+    if given.has("help"):
+        return Run(help="continue")
+    if len(given.words) > 1:
+        raise UsageError("continue takes a session and no prompt (that is: backstay resume ID ...)")
+    run = _common(given)
+    run.action = "continue"
+    run.session = given.words[0] if given.words else ""
+    run.last = not run.session
+    run.any_folder = given.has("all")
+    return run
+
+
+def _resuming(given: Given, words: list[str], command: str) -> Run:
+    """A session, or --last, and then perhaps a prompt."""
+    if given.has("help"):
+        return Run(help="resume")
+    run = _common(given)
+    if run.version:
+        return run
+    run.action = "resume"
+    words = list(words)
+    if given.has("last"):
+        run.last = True
+    elif words:
+        run.session = words.pop(0)
+    else:
+        raise UsageError(f"{command} needs a session: its id, or --last (see: backstay sessions)")
+    run.any_folder = given.has("all")
+    run.prompt = _one_prompt(words)
+    return run
+
+
+def _one_prompt(words: list[str]) -> str | None:
+    if len(words) > 1:
+        raise UsageError("there is more than one prompt: put quotes around it")
+    return words[0] if words else None
+
+
+def _common(given: Given) -> Run:
+    """What the flags say, whatever the command."""
+    sandbox = given.last("sandbox")
+    if sandbox == "read-only":
+        raise UsageError(
+            "-s read-only can't be enforced yet, so it is refused: "
+            "leave it away, or run in a container"
+        )
+    if given.has("bypass"):
+        sandbox = "danger-full-access"
+    return Run(
+        model=given.last("model"),
+        overrides=given.all("config"),
+        cwd=given.last("cd"),
+        add_dirs=given.all("add-dir"),
+        sandbox=sandbox,
+        json=given.has("json"),
+        output=given.last("output-last-message"),
+        color=given.last("color", "auto"),
+        ephemeral=given.has("ephemeral"),
+        user_config=not given.has("ignore-user-config"),
+        strict=given.has("strict-config"),
+        notes=given.ignored,
+        version=given.has("version"),
+    )
