@@ -141,9 +141,15 @@ class History:
         self.segments.append(state)
 
     def _owner(self, number: int) -> AttemptState:
-        """The attempt of that number; one that damage took is stood in for."""
+        """The attempt of that number; one that damage took is stood in for.
+
+        Its turn is the one under way, else that of the prompt that waits.
+        """
         if number not in self.attempts:
-            self._attempt(Attempt(n=number, turn=self.turn.n if self.turn else 0, step=0))
+            turn = self.turn.n if self.turn else 0
+            if self.queued and (self.turn is None or self.turn.end is not None):
+                turn = self.queued[0].n
+            self._attempt(Attempt(n=number, turn=turn, step=0))
         return self.attempts[number]
 
     def _item(self, record: ItemRecord | Call) -> None:

@@ -78,7 +78,7 @@ def _attempt(
     kept = [
         one
         for one in attempt.items
-        if one.n not in dropped and complete(one) and _answered(history, one)
+        if one.n not in dropped and complete(one) and _sendable(history, one, dialect)
     ]
     kept.sort(key=lambda one: one.index)
     kept = [one for at, one in enumerate(kept) if _stands(history, kept, at, dialect)]
@@ -97,8 +97,11 @@ def _attempt(
     return said + answers
 
 
-def _answered(history: History, one: Entry) -> bool:
-    return not isinstance(one, Call) or history.calls[one.n].output is not None
+def _sendable(history: History, one: Entry, dialect: Dialect) -> bool:
+    """Whether a call has its output; of other items, whether the dialect takes them."""
+    if isinstance(one, Call):
+        return history.calls[one.n].output is not None
+    return _sent(one.item, dialect) is not None
 
 
 def _stands(history: History, kept: list[Entry], at: int, dialect: Dialect) -> bool:
@@ -114,7 +117,7 @@ def _stands(history: History, kept: list[Entry], at: int, dialect: Dialect) -> b
         at += 1
         if at == len(kept) or kept[at].index != kept[at - 1].index + 1:
             return False
-    return True
+    return kind(kept[at].item) not in _NO_TEXT_ANSWER
 
 
 def _together(kept: list[Entry]) -> list[Entry]:
