@@ -301,6 +301,7 @@ def test_end_tells_what_it_ended(session: Session) -> None:
         (["no-such-program"], "/", 127, "No such file or directory: no-such-program"),
         (["/bin/sh", "-c", "x"], "/no/such/folder", 127, "No such file or directory: /no/such"),
         (["/etc"], "/", 126, "Permission denied: /etc"),
+        (["/" + "\x01" * 900], "/", 126, "File name too long: /\x01\x01"),
     ],
 )
 def test_what_cannot_be_run(
@@ -315,6 +316,21 @@ def test_what_cannot_be_run(
         assert found is not None
         assert found.code == code
         assert (found.error or "").startswith(text)
+        assert found.recorded
+        await commands.end()
+
+    asyncio.run(run())
+
+
+def test_impossible_environment(session: Session) -> None:
+    """A variable that no process can have is a result that says so too."""
+
+    async def run() -> None:
+        commands = Commands(session.folder)
+        await commands.start(session.effect("a"), ["true"], cwd="/", env={**ENV, "A=B": "c"})
+        found = await commands.wait(session.effect("a"), 20)
+        assert found is not None
+        assert (found.code, found.error) == (126, "Invalid argument: true")
         await commands.end()
 
     asyncio.run(run())

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import signal
 import subprocess
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from backstay.tools import effects, link
 from backstay.tools.commands import Commands, SupervisorGone
-from backstay.tools.effects import Exit, Exited, Gone, NeverStarted, Running
+from backstay.tools.effects import Exit, Exited, Gone, NeverStarted, NotClaimed, Running
 from backstay.tools.supervise import processes
 from tests.tools.supervise.sessions import (
     Session,
@@ -110,6 +111,50 @@ def test_supervisor_killed(session: Session) -> None:
         await commands.end()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_supervisor_killed_at_any_moment(session: Session, seed: int) -> None:
+    """Whenever the supervisor is killed: what is said never to have started did not, and what was
+    recorded or reported did; nothing runs twice.
+    """
+    chance = random.Random(seed)
+    names = [str(number) for number in range(12)]
+    marks = {name: Path(session.folder, f"mark-{name}") for name in names}
+
+    async def start_all(commands: Commands) -> None:
+        text = "echo ran >> {}; sleep 0.01; echo done"
+        starts = [sh(commands, session.effect(n), text.format(marks[n])) for n in names]
+        await asyncio.gather(*starts, return_exceptions=True)
+
+    async def run() -> None:
+        commands = Commands(session.folder)
+        pid = (await commands.ready()).pid
+        starting = asyncio.ensure_future(start_all(commands))
+        await asyncio.sleep(chance.random() * 0.06)
+        os.kill(pid, signal.SIGKILL)
+        await starting
+        await link.reap_one(pid, 20)
+        await commands.close()
+
+    asyncio.run(run())
+    verdicts = {name: verdict(session.path(name)) for name in names}
+    for name, found in verdicts.items():
+        ran = marks[name].read_text() if marks[name].exists() else ""
+        assert ran in ("", "ran\n")
+        assert not (ran and found == "never started"), name
+        assert ran or found != "exited", name
+
+
+def verdict(folder: str) -> str:
+    """What a settler concludes, as it would."""
+    found = effects.evidence(folder, effects.boot_id())
+    if isinstance(found, NotClaimed) and effects.settler_claim(folder):
+        return "never started"
+    if isinstance(found, NeverStarted):
+        return "never started"
+    effects.end_recorded_group(folder)
+    return "exited" if isinstance(found, Exited) else "unknown"
 
 
 def test_marked_processes_are_ended_too(session: Session) -> None:

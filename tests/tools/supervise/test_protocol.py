@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from backstay.tools import link, supervise
-from backstay.tools.commands import Commands, look
+from backstay.tools.commands import Commands, Refused, Started, look
 from tests.tools.supervise.sessions import Session, log_of, processes_of, sh
 
 PROGRAM = str(Path(supervise.__file__).parent)
@@ -189,6 +190,54 @@ def test_the_log_has_a_bound(session: Session) -> None:
 
     asyncio.run(run())
     assert log_of(session) == ""
+
+
+def test_out_of_descriptors(session: Session) -> None:
+    """Near its limit of descriptors the supervisor refuses commands, and keeps serving the others."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def run() -> None:
+        commands = Commands(session.folder)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (80, hard))
+        try:
+            await commands.ready()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        effects = [session.effect(str(number)) for number in range(20)]
+        answers = [await sh(commands, effect, "sleep 300") for effect in effects]
+        started = [e for e, answer in zip(effects, answers, strict=True) if answer_is_start(answer)]
+        refused = [answer for answer in answers if isinstance(answer, Refused)]
+        assert len(started) + len(refused) == 20
+        assert {answer.reason for answer in refused} == {"Too many open files"}
+        assert await commands.stop(started[0])
+        found = await commands.wait(started[0], 20)
+        assert found is not None
+        assert found.recorded
+        assert answer_is_start(await sh(commands, session.effect("more"), "exit 0"))
+        assert len(await commands.end()) in (len(started) - 1, len(started))
+
+    asyncio.run(run())
+
+
+def answer_is_start(answer: object) -> bool:
+    """Whether a command was started."""
+    return isinstance(answer, Started)
+
+
+def test_no_room_for_a_socket(session: Session) -> None:
+    """Where no socket can be made the client that started the supervisor is served all the same."""
+
+    async def run() -> None:
+        Path(session.folder, "supervisor.sock", "in-the-way").mkdir(parents=True)
+        commands = Commands(session.folder)
+        await sh(commands, session.effect("a"), "exit 6")
+        found = await commands.wait(session.effect("a"), 20)
+        assert found is not None
+        assert found.code == 6
+        await commands.end()
+
+    asyncio.run(run())
+    assert "nobody will be able to attach" in log_of(session)
 
 
 def test_a_program_that_cannot_start(session: Session) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 
 TYPE_CHECKING = False
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 _SIGNALS = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
-_ERROR_BYTES = 1024
+_ERROR_BYTES = 512
+"""Fits the exit's room even if every byte of it is escaped."""
 
 
 class Order:
@@ -28,6 +30,15 @@ class Order:
         self.cwd = cwd
         self.env = env
         self.stdin = stdin
+
+
+SPARE = 32
+"""Descriptors that commands leave to the supervisor, for records, clients and /proc."""
+
+
+def few_left(fd: int) -> bool:
+    """Whether `fd`, being the lowest that was free, shows that only the spare ones are left."""
+    return fd >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE
 
 
 class Pipes:
@@ -44,6 +55,8 @@ class Pipes:
             else:
                 self.input_far, self.input = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), -1
                 self._open.append(self.input_far)
+            if few_left(max(self._open)):
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         except OSError:
             self.close()
             raise
@@ -120,8 +133,9 @@ def _child(order: Order, pipes: Pipes) -> NoReturn:
             os.chdir(about)
             about = order.argv[0]
             _exec(order)
-    except OSError as error:
-        os.write(pipes.errors_far, b"%d %s" % (error.errno or 0, about[: _ERROR_BYTES - 32]))
+    except (OSError, ValueError) as error:
+        code = getattr(error, "errno", None) or errno.EINVAL
+        os.write(pipes.errors_far, b"%d %s" % (code, about[: _ERROR_BYTES - 32]))
     finally:
         os._exit(127)
 

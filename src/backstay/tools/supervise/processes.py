@@ -13,6 +13,8 @@ import sys
 from .layout import MARKER
 
 HAS_PROC = sys.platform == "linux"
+_EXITING = 0x4
+"""PF_EXITING (linux/sched.h): its sockets may be closed already while it is not yet a zombie."""
 
 
 class Process:
@@ -28,7 +30,7 @@ class Process:
 
 
 def look(pid: int) -> Process | None:
-    """The process `pid`, None if it is gone or a zombie."""
+    """The process `pid`, None if it is gone, on its way out or a zombie."""
     if not HAS_PROC:
         return _look_with_ps(pid)
     try:
@@ -36,8 +38,9 @@ def look(pid: int) -> Process | None:
             text = file.read()
     except OSError:
         return None
-    fields = text[text.rindex(b")") + 2 :].split()
-    if fields[0] in (b"Z", b"X"):
+    fields = text[text.rindex(b")") + 2 :].split()  # from field 3 on, see proc_pid_stat(5)
+    threads = int(fields[17])
+    if threads <= 1 and (fields[0] in (b"Z", b"X") or int(fields[6]) & _EXITING):
         return None
     return Process(pid, int(fields[1]), int(fields[2]), int(fields[19]))
 

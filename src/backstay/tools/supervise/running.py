@@ -77,12 +77,12 @@ class Running:
     ) -> None:
         """Write to a command's stdin, once; `answer` is called now or later, with the record."""
         folder = os.path.join(layout.EFFECTS, effect)
+        if os.path.exists(os.path.join(folder, layout.CLAIM)):
+            answer({"state": "claimed"})
+            return
         try:
             layout.make_folder(folder)
             records.reserve(folder)
-            if not layout.take_claim(folder, self._note("stdin")):
-                answer({"state": "claimed"})
-                return
         except OSError as error:
             answer({"state": "refused", "reason": _reason(error)})
             return
@@ -95,6 +95,13 @@ class Running:
             answer({"state": "written", "record": record})
 
         write = Write(text, done)
+        try:
+            if not layout.take_claim(folder, self._note("stdin")):
+                answer({"state": "claimed"})
+                return
+        except OSError as error:
+            write.finish(_reason(error))
+            return
         command = self._commands.get(target)
         if command is None or command.stdin is None:
             running = command is not None and command.exit is None

@@ -14,7 +14,7 @@ import signal
 import socket
 
 from . import layout, processes
-from .child import Order
+from .child import SPARE, Order, few_left
 from .peers import Peer, parse
 from .running import Running, log
 from .timers import Timer, Timers
@@ -43,7 +43,7 @@ class Server:
         self._enders: list[tuple[Peer, object]] = []
         self._listener = _listen()
         self._wake = _wake_on_signals()
-        self._selector.register(self._listener, READ, self._accept)
+        self._listen_again()
         self._selector.register(self._wake, READ, self._signalled)
 
     def adopt(self, sock: socket.socket) -> None:
@@ -79,25 +79,34 @@ class Server:
         self.done = True
 
     def _stop_listening(self) -> None:
-        if self._listener.fileno() >= 0:
-            self._selector.unregister(self._listener)
-            self._listener.close()
-            os.unlink(layout.SOCKET)
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            if listener in self._selector.get_map():
+                self._selector.unregister(listener)
+            listener.close()
+            if os.path.lexists(layout.SOCKET):
+                os.unlink(layout.SOCKET)
 
     def _accept(self, _mask: int) -> None:
+        if self._listener is None:
+            return
         try:
             sock, _address = self._listener.accept()
-        except BlockingIOError:
+        except (BlockingIOError, ConnectionError):
             return
         except OSError as error:  # out of descriptors: look again when some may be free
             log(f"a client could not be accepted: {error}")
             self._selector.unregister(self._listener)
             self._timers.after(1.0, self._listen_again)
             return
+        if few_left(sock.fileno() + SPARE // 2):
+            log("a client was turned away: out of descriptors")
+            sock.close()
+            return
         self._add(Peer(sock, owner=False))
 
     def _listen_again(self) -> None:
-        if self._listener.fileno() >= 0:
+        if self._listener is not None:
             self._selector.register(self._listener, READ, self._accept)
 
     def _add(self, peer: Peer) -> None:
@@ -269,15 +278,18 @@ def _order(message: Message) -> Order:
     raise _Malformed("argv, env and cwd are not latin-1 texts without NUL")
 
 
-def _listen() -> socket.socket:
-    try:
-        os.unlink(layout.SOCKET)  # a dead supervisor's: the lock is ours
-    except FileNotFoundError:
-        pass
+def _listen() -> socket.socket | None:
+    """The socket for later clients; without one only the client that started this is served."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:
+        if os.path.lexists(layout.SOCKET):
+            os.unlink(layout.SOCKET)  # a dead supervisor's: the lock is ours
         sock.bind(layout.SOCKET)
+    except OSError as error:
+        log(f"no socket can be made here, nobody will be able to attach: {error}")
+        sock.close()
+        return None
     finally:
         os.umask(before)
     sock.setblocking(False)
