@@ -2,6 +2,8 @@
 
 import json
 import socket
+import threading
+from collections.abc import Callable
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -137,3 +139,13 @@ def parsed(block: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def poll(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds, for at most ten seconds."""
+    wait = threading.Event()
+    for _ in range(1000):
+        if condition():
+            return
+        wait.wait(0.01)
+    raise AssertionError("it did not come true")

@@ -1,6 +1,5 @@
 """Each fault: what bytes arrive, and how the connection ends."""
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from backstay.chaos import (
     truncated_call,
     unknown,
 )
-from tests.chaos.client import Answer, Client, blocks, fetch
+from tests.chaos.client import Answer, Client, blocks, fetch, poll
 
 OUTPUT = [message("Some words."), call("f", {"a": 1}, "c1"), custom_call("p", "text", "c2")]
 DONE = "response.output_item.done"
@@ -265,16 +264,6 @@ def test_a_stall_lasts_until_the_client_leaves() -> None:
         assert server.requests[0].ended == "client left"
 
 
-def poll(condition: Any) -> None:
-    """Wait until a condition holds, for at most ten seconds."""
-    wait = threading.Event()
-    for _ in range(1000):
-        if condition():
-            return
-        wait.wait(0.01)
-    raise AssertionError("it did not come true")
-
-
 def test_a_stall_with_seconds_goes_on(whole: Answer) -> None:
     """The stream is complete, only later."""
     assert play(stall(0.01, after=3)).types == whole.types
@@ -321,6 +310,16 @@ def test_a_file_that_never_comes_is_noted_and_the_stream_goes_on(tmp_path: Path)
     with ChaosServer(script) as server:
         assert fetch(server.url).types[-1] == "response.completed"
         assert [text for text in server.problems if "never did not appear" in text]
+
+
+def test_the_headers_can_be_held_and_stalled(tmp_path: Path) -> None:
+    """Before the headers: silence for a while, or until a file exists, then the whole answer."""
+    flag = tmp_path / "flag"
+    flag.touch()
+    held = hold(flag, before="headers")
+    answer = play(stall(0.01, before="headers"), hold=held)
+    assert answer.types[-1] == "response.completed"
+    assert play(hold=held, request=JSON_REQUEST).json["status"] == "completed"
 
 
 def test_delay_comes_before_the_first_byte(tmp_path: Path) -> None:

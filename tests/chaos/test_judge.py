@@ -109,6 +109,25 @@ def test_ids_are_fine_where_the_server_stores() -> None:
     assert judge([{"input": items, "store": False}]).codes == ["stored_item", "item_id"]
 
 
+def test_ids_are_one_finding_a_request() -> None:
+    """However many items carry an id, the request has one finding that counts them."""
+    items = [thought(id="rs_1"), called(id="fc_1"), output(), assistant() | {"id": "msg_1"}]
+    verdict = judge([body(*items), body(*items)])
+    assert [(f.code, f.request, f.index) for f in verdict.findings] == [
+        ("item_id", 0, 0),
+        ("item_id", 1, 0),
+    ]
+    assert verdict.findings[0].text == "the id rs_1 and 2 more sent with store: false"
+
+
+def test_codes_can_be_ignored() -> None:
+    """What is ignored is neither wrong nor in the table."""
+    requests = [body(called(id="fc_1"))]
+    assert judge(requests).codes == ["item_id", "call_without_output"]
+    assert judge(requests, ignore=["item_id"]).codes == ["call_without_output"]
+    assert judge(requests, ignore=["item_id", "call_without_output"]).ok
+
+
 def test_images_and_unknown_items_are_noted_not_wrong() -> None:
     """They are in the findings and in the table, and the verdict is still ok."""
     image = {"type": "input_image", "image_url": "data:image/png;base64,xx"}

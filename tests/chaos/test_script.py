@@ -1,10 +1,13 @@
 """Reading scripts: what is right is read, what is wrong gets one line that names the field."""
 
+import re
+import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+import backstay.chaos
 from backstay.chaos import (
     ChaosServer,
     ScriptError,
@@ -23,6 +26,19 @@ from backstay.chaos import (
     response,
     truncated_call,
     write_script,
+)
+from backstay.chaos.script import (
+    Dialect,
+    Fault,
+    Hold,
+    Item,
+    Position,
+    Response,
+    Script,
+    Style,
+    Trickle,
+    Usage,
+    When,
 )
 from tests.chaos.client import fetch
 
@@ -52,6 +68,8 @@ from tests.chaos.client import fetch
             "responses[0].fault: Object missing required field `kind`",
         ),
         ([response(fault=cut(after=1, before=1))], "responses[0].fault: has both after and before"),
+        ([response(fault=garbage(before="headers"))], '.fault.before: "headers" is for close'),
+        ([response(hold=hold("x", after=1) | {"before": 2})], ".hold: has both after and before"),
         ([response(fault=cut(after="headers"))], 'responses[0].fault.after: "headers" can only be'),
         (
             [response(fault=[cut(after={})])],
@@ -135,3 +153,23 @@ def test_options_beside_a_list_or_a_script() -> None:
             assert [fetch(server.url).status for _ in range(2)] == [200, 200]
     with pytest.raises(ScriptError, match="unknown field `repaet`"):
         ChaosServer([], repaet=True)
+
+
+def test_the_docstring_names_every_field_kind_and_style() -> None:
+    """The format's reference is complete: each field, fault, item type and style stands in it."""
+    text = backstay.chaos.__doc__ or ""
+    words = [*get_args(Style), *get_args(Dialect)]
+    for kind in (*get_args(Fault), *get_args(Item)):
+        words += [str(kind.__struct_config__.tag), *kind.__struct_encode_fields__]
+    for kind in (Response, Script, Position, When, Hold, Trickle, Usage):
+        words += kind.__struct_encode_fields__
+    missing = [w for w in words if not re.search(rf"(?<!\w){re.escape(w)}(?!\w)", text)]
+    assert missing == ["recordings"]  # the content of `sse` files, no field of the format
+
+
+def test_the_example_of_the_docstring_is_a_right_script() -> None:
+    """It is read without a complaint."""
+    example = (backstay.chaos.__doc__ or "").split("script = ")[1].split("\n    with")[0]
+    made = eval(textwrap.dedent(example), vars(backstay.chaos))
+    with ChaosServer(made, strict=True) as server:
+        assert server.url

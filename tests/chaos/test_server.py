@@ -1,11 +1,13 @@
 """The server between requests: order, keep-alive, the log, refusals, other paths."""
 
 import socket
+import struct
+from pathlib import Path
 
 import pytest
 
-from backstay.chaos import ChaosServer, ScriptError, cut, message, response
-from tests.chaos.client import Client, fetch
+from backstay.chaos import ChaosServer, ScriptError, cut, hold, message, response, stall
+from tests.chaos.client import Client, fetch, poll
 
 
 def text_of(server: ChaosServer) -> str:
@@ -126,6 +128,8 @@ def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
         b"POST /v1/responses HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"POST /v1/responses HTTP/1.1\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n",
         b"POST /v1/responses HTTP/1.1\r\nX: " + b"y" * 70_000,
+        b"POST /v1/responses HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabcd\r\n",
+        b"POST /v1/responses HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1" * 70_000,
     ],
 )
 def test_a_garbled_request_is_a_400_and_the_server_lives_on(garbled: bytes) -> None:
@@ -138,6 +142,51 @@ def test_a_garbled_request_is_a_400_and_the_server_lives_on(garbled: bytes) -> N
             assert answer.headers["connection"] == "close"
         assert text_of(server) == "a"
         assert len(server.log) == 1
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"POST /v1/resp",
+        b"POST /v1/responses HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc",
+        b"POST /v1/responses HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabc",
+        b"POST /v1/responses HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n9",
+    ],
+)
+def test_a_request_that_ends_too_early_is_told_so(start: bytes) -> None:
+    """The client stops in the middle of its request and still reads the 400."""
+    with ChaosServer([]) as server, Client(server.url) as client:
+        client.sock.sendall(start)
+        client.sock.shutdown(socket.SHUT_WR)
+        assert "the connection ended within" in client.answer().json["error"]["message"]
+
+
+def test_a_client_that_resets_is_noticed(tmp_path: Path) -> None:
+    """In a stall, a delay, a wait for a file and a long write: the answer ends, others work."""
+    broken = [
+        response(message("x"), fault=stall(after=0)),
+        response(message("x"), delay=60),
+        response(message("x"), hold=hold(tmp_path / "never", event=1)),
+        response(message(deltas=100_000)),
+    ]
+    with ChaosServer([*broken, response(message("a"))]) as server:
+        for count in range(1, len(broken) + 1):
+            with Client(server.url) as client:
+                client.send()
+                server.wait(count)
+                linger = struct.pack("ii", 1, 0)
+                client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        poll(lambda: all(request.ended for request in server.requests))
+        assert [request.ended for request in server.requests] == ["client left"] * len(broken)
+        assert text_of(server) == "a"
+
+
+def test_a_body_that_is_no_json_is_logged_as_text() -> None:
+    """The entry of the log has the bytes as text, damaged ones replaced."""
+    with ChaosServer([]) as server:
+        fetch(server.url, b"{\xff")
+        entry = server.requests[0].entry()
+    assert (entry["body"], entry["raw"]) == (None, "{\ufffd")
 
 
 def test_chunked_requests_and_expect_continue() -> None:

@@ -46,7 +46,8 @@ current folder).
 
 ITEM, by ``type``::
 
-    {"type": "message", "text": "hi"}                       or "deltas": 20000 (that many short deltas)
+    {"type": "message", "text": "hi"}                       or "deltas": 20000 (that many short deltas);
+                                                            "phase" is sent as it is
     {"type": "function_call", "name": "f", "arguments": {...} or "text as it is", "call_id": "c1"}
     {"type": "custom_tool_call", "name": "apply_patch", "input": "...", "call_id": "c2"}
     {"type": "reasoning", "summary": "text", "encrypted_content": "..." or null}
@@ -74,7 +75,8 @@ close, reset and half_event may have ``"partial_chunk": true``: an HTTP chunk th
 
 POSITION: an event's number from 0 (negative: from the end); an event type; ``"call"`` (the
 ``response.output_item.done`` of a call item); ``"terminal"``; ``{"event": TYPE, "nth": 2, "item": ITEM TYPE}``;
-``{"byte": N}`` of the body; ``"headers"`` (only ``before``: not even a status line is sent).
+``{"byte": N}`` of the body (not for faults that add an event); ``"headers"`` (only ``before``, and only for
+close, reset and stall: not even a status line is sent).
 
 HOLD: ``{"before" or "after": POSITION, "file": PATH, "seconds": 30}`` keeps the stream open and silent until
 that file exists; ``{"event": 3, "file": PATH}`` is the same as before 3. A wait that ends without the file is
@@ -84,8 +86,9 @@ STYLE: ``openai``; ``chatgpt`` (the final output is empty); ``copilot`` (item id
 ``llamacpp`` (no output_index, sequence_number, content_index); ``openrouter`` (no event lines, comments,
 ``[DONE]``); ``no-trailing-blank`` (the last event lacks its blank line).
 
-Requests with ``"stream": false`` are answered with the whole response as JSON; faults then act on that body
-(at half of it, or at their byte).
+Requests without ``"stream": true`` are answered with the whole response as JSON; close, reset, half_event,
+clean_end and stall then act on that body (at half of it, or at their byte); failed and incomplete are its
+``status``, error is HTTP 500, other faults and holds do nothing.
 
 Log: one JSON object a line and request: ``{"number", "time" (Unix seconds), "connection", "method", "path",
 "headers" (secrets redacted), "body" (parsed; null if it is not JSON), "status", "response" (number of the

@@ -117,13 +117,22 @@ def judge(
     dialect: Dialect = "openai",
     must_contain: Mapping[str, str] | Sequence[str] = (),
     changes: Collection[int] = (),
+    ignore: Collection[str] = (),
 ) -> Verdict:
     """Judge the requests of one session.
 
-    `requests`: bodies, entries of the server's log, or `ChaosServer.requests`; entries of other
-    paths, and requests that the server did not take (HTTP 4xx by the script), count too.
+    `requests`: bodies, entries of the server's log, or `ChaosServer.requests`; requests for other
+    paths are left out, refused ones count.
     `must_contain`: texts that the outputs of the last request must hold, by call_id or anywhere.
     `changes`: numbers of requests whose prefix may differ from the one before (a compaction).
+    `ignore`: codes that are not looked for.
+
+    Codes, within a request: call_without_output, output_without_call, output_before_call,
+    duplicate_call, duplicate_output, mismatched_output (the output of another kind of call),
+    bad_arguments, missing_field, reasoning_without_item, duplicate_item (an id twice), item_id and
+    stored_item (ids that store: false does not keep), calls_apart (DeepSeek's order); as notes:
+    image, unknown_item. Between requests: lost_output, changed_output, changed_prefix,
+    changed_instructions, changed_tools. At the end: missing_output (see `must_contain`).
     """
     bodies = [body for body in map(_body, requests) if body is not None]
     findings: list[Finding] = []
@@ -134,7 +143,7 @@ def judge(
             findings += _compare(bodies[number - 1], body, number, allowed=number in changes)
         findings += seen.compare(body, number, allowed=number in changes)
     findings += _missing(bodies, must_contain)
-    return Verdict(findings, len(bodies))
+    return Verdict([f for f in findings if f.code not in ignore], len(bodies))
 
 
 def inspect(request: JSON, number: int = 0, *, dialect: Dialect = "openai") -> list[Finding]:
@@ -143,6 +152,8 @@ def inspect(request: JSON, number: int = 0, *, dialect: Dialect = "openai") -> l
     stored = request.get("store") is not False
     findings: list[Finding] = []
     ids: set[str] = set()
+    if not stored:
+        findings += _own_ids(items, number)
     for index, item in enumerate(items):
         for code, text, field in _look(item, items[index + 1 :], stored=stored):
             level: Level = "note" if code in ("image", "unknown_item") else "error"
@@ -205,15 +216,29 @@ def _look(item: JSON, rest: list[JSON], *, stored: bool) -> list[tuple[str, str,
         found += _arguments(item["arguments"])
     if kind == "reasoning" and not _is_followed(rest):
         found.append(("reasoning_without_item", "no item of the model follows it", ""))
-    if not stored:
-        item_id = str(item.get("id") or "")
-        if kind == "item_reference" or (
-            item_id.startswith("rs_") and not item.get("encrypted_content")
-        ):
-            found.append(("stored_item", f"{kind} {item_id} with store: false", "id"))
-        elif item_id.startswith(OWN_IDS):
-            found.append(("item_id", f"{kind} with the server's id {item_id}, store: false", "id"))
+    if not stored and _is_stored(item):
+        found.append(("stored_item", f"{kind} {item.get('id')} with store: false", "id"))
     return found
+
+
+def _is_stored(item: JSON) -> bool:
+    """Whether the server would have to look the item up: a reference, or reasoning by its id."""
+    by_id = str(item.get("id") or "").startswith("rs_") and not item.get("encrypted_content")
+    return item.get("type") == "item_reference" or by_id
+
+
+def _own_ids(items: list[JSON], number: int) -> list[Finding]:
+    """Ids in the server's manner on items of a request that says store: false, as one finding."""
+    sent = [
+        (index, str(item["id"]))
+        for index, item in enumerate(items)
+        if str(item.get("id") or "").startswith(OWN_IDS) and not _is_stored(item)
+    ]
+    if not sent:
+        return []
+    more = f" and {len(sent) - 1} more" if len(sent) > 1 else ""
+    text = f"the id {sent[0][1]}{more} sent with store: false"
+    return [Finding("item_id", number, sent[0][0], text, field="id")]
 
 
 def _arguments(arguments: Any) -> list[tuple[str, str, str]]:

@@ -386,7 +386,7 @@ def _check_faults(response: Response) -> str:
             if len(calls) < (fault.nth or 1):
                 return f"{place}: the response has {len(calls)} calls in its output"
         elif not isinstance(fault, KeepaliveTrap):
-            problem = _check_place(fault.after, fault.before) or _check_byte(fault)
+            problem = _check_place(fault.after, fault.before) or _check_kind(fault)
             if problem:
                 return place + problem
     for number, hold in enumerate(response.holds):
@@ -410,7 +410,9 @@ def _check_place(after: Where | None, before: Where | None) -> str:
     return ""
 
 
-def _check_byte(fault: PlacedFault) -> str:
+def _check_kind(fault: PlacedFault) -> str:
+    if fault.before == "headers" and not isinstance(fault, Close | Reset | Stall):
+        return '.before: "headers" is for close, reset and stall'
     cutting = isinstance(fault, Close | Reset | HalfEvent | CleanEnd | Stall)
     places = (fault.after, fault.before)
     if not cutting and any(isinstance(p, Position) and p.byte is not None for p in places):

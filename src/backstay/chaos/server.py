@@ -134,12 +134,7 @@ class Playhouse:
             bool(entry.body.get("stream")),
         )
         self.played += 1
-        try:
-            return plan(
-                response, play, self.script.recordings.get(response.sse or "", b"")
-            ), response
-        except LookupError as error:  # a position that this playing of the response lacks
-            return _error(500, f"script: responses[{number}]: {error.args[0]}", "script"), response
+        return plan(response, play, self.script.recordings.get(response.sse or "", b"")), response
 
     async def attend(self, sock: socket.socket) -> None:
         """Answer the requests of one connection until it ends."""
