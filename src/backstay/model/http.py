@@ -19,7 +19,8 @@ from backstay.errors import UsageError
 from backstay.model.environment import Surroundings, read
 from backstay.model.failure import failure, stalled
 from backstay.model.pump import Pump, Silence
-from backstay.model.transport import Head, HttpRequest, TransportError, shown
+from backstay.model.sever import mark, sever
+from backstay.model.transport import Deadlines, Head, HttpRequest, TransportError, shown
 
 
 class _Lease:
@@ -29,8 +30,9 @@ class _Lease:
     request; so an exchange with fewer questions than the first one had opened none.
     """
 
-    def __init__(self, client: Client, questions: list[None]) -> None:
+    def __init__(self, client: Client, questions: list[None], marked: int) -> None:
         self.client = client
+        self.mark = marked
         self._questions = questions
         self._of_first: int | None = None
 
@@ -61,7 +63,11 @@ class _Exchange:
             async with asyncio.timeout(self._request.deadlines.first_byte):
                 self._response = await self._answer()
         except TimeoutError:
+            sever(self.lease.mark)
             raise stalled("stalled_head", self._request) from None
+        except asyncio.CancelledError:
+            sever(self.lease.mark)
+            raise
         self.lease.answered()
 
     async def _answer(self) -> Response:
@@ -102,7 +108,7 @@ class HttpTransport:
 
     def __init__(self, *, ca_file: str = "", environ: Mapping[str, str] | None = None) -> None:
         self._surroundings = read(os.environ if environ is None else environ, ca_file)
-        self._idle: dict[tuple[str, float], list[_Lease]] = {}
+        self._idle: dict[tuple[str, Deadlines], list[_Lease]] = {}
 
     async def stream(self, request: HttpRequest) -> AsyncGenerator[Head | bytes, None]:
         exchange = await self._exchange(request)
@@ -115,7 +121,7 @@ class HttpTransport:
             raise stalled("stalled", request) from None
         finally:
             await exchange.close()
-            self._put_back(request, exchange.lease)
+            self._idle.setdefault(_pool(request), []).append(exchange.lease)
 
     async def close(self) -> None:
         """Close the connections that are kept alive. The transport can be used again."""
@@ -129,11 +135,8 @@ class HttpTransport:
         try:
             await exchange.open()
         except TransportError as error:
-            lease = exchange.lease
-            if error.kind != "before_head" or not lease.reused:
-                self._put_back(request, lease)
+            if error.kind != "before_head" or not exchange.lease.reused:
                 raise
-            await lease.client.close()
             exchange = self._prepared(request, self._lease(request))
             await exchange.open()
         return exchange
@@ -149,35 +152,37 @@ class HttpTransport:
             return _Exchange(request, lease, builder.build_streamed())
         except (ValueError, TypeError):  # its text may quote the key: nothing of it goes on
             pass
-        self._put_back(request, lease)
         raise UsageError(wrong)
-
-    def _put_back(self, request: HttpRequest, lease: _Lease) -> None:
-        self._idle.setdefault(_pool(request), []).append(lease)
 
     def _lease(self, request: HttpRequest) -> _Lease:
         questions: list[None] = []
+        marked = mark()
         try:
-            client = _client(self._surroundings, request.deadlines.connect, questions)
+            client = _client(self._surroundings, request.deadlines, questions, marked)
         except ValueError:  # its text may quote a proxy's password
             client = None
         if client is None:
             raise UsageError("the proxy or the certificate authorities can't be used")
-        return _Lease(client, questions)
+        return _Lease(client, questions, marked)
 
 
-def _pool(request: HttpRequest) -> tuple[str, float]:
-    """Exchanges that may use each other's clients: same scheme and host, same deadline."""
-    return "/".join(request.url.split("/", 3)[:3]), request.deadlines.connect
+def _pool(request: HttpRequest) -> tuple[str, Deadlines]:
+    """Exchanges that may use each other's clients: same scheme and host, same deadlines."""
+    return "/".join(request.url.split("/", 3)[:3]), request.deadlines
 
 
-def _client(surroundings: Surroundings, connect: float, questions: list[None]) -> Client:
+def _client(
+    surroundings: Surroundings, deadlines: Deadlines, questions: list[None], marked: int
+) -> Client:
     def note(_: object) -> None:
         questions.append(None)
 
     builder = (
         ClientBuilder()
-        .connect_timeout(timedelta(seconds=connect))
+        .connect_timeout(timedelta(seconds=deadlines.connect))
+        # The deadlines are ours; this one only ends what was given up and could not be severed.
+        .read_timeout(timedelta(seconds=2 * max(deadlines.first_byte, deadlines.silence) + 5))
+        .tcp_user_timeout(timedelta(milliseconds=marked))
         .follow_redirects(enable=False)
         .referer(enable=False)
         .gzip(enable=False)
