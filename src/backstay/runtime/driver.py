@@ -285,7 +285,7 @@ class Driver:
 
     def _call(self, call: int, item: dict[str, Any], start: Start, *, adopt: bool) -> None:
         invocation = Invocation(
-            call, item, start.effect, lambda data: self._watch(watch.Printed(call, data))
+            call, item, start.effect, start.t, lambda data: self._watch(watch.Printed(call, data))
         )
         tool = self._tools[_name(invocation)]
         if tool.timeout is not None:

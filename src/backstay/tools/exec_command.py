@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -187,7 +188,7 @@ class ExecCommand:
             return _as_result(await self.probe(invocation, None))
         if isinstance(started, Refused):
             return failed(f"The command was not started: {started.reason}")
-        return await self.adopt(invocation)
+        return await self._answer(invocation, self._patience(invocation))
 
     async def stop(self, invocation: Invocation) -> bool:
         """End the command; `run` then answers with how it ended."""
@@ -197,7 +198,15 @@ class ExecCommand:
             return False
 
     async def adopt(self, invocation: Invocation) -> Result:
-        """Wait for the command that runs, for what its call allows."""
+        """Wait for the command that runs, for what is left of its call's own patience."""
+        gone = max(time.time() - invocation.began, 0.0)
+        left = max(self._patience(invocation) - gone, shell.SHORTEST_YIELD / 1000)
+        return await self._answer(invocation, left)
+
+    def _patience(self, invocation: Invocation) -> float:
+        return shell.milliseconds(invocation.arguments.get("yield_time_ms"))
+
+    async def _answer(self, invocation: Invocation, seconds: float) -> Result:
         note = ""
         if invocation.arguments.get("tty") is True:
             note = "There is no terminal yet: its stdin is a pipe."
@@ -205,7 +214,7 @@ class ExecCommand:
             invocation.effect,
             invocation,
             session_id=invocation.call,
-            seconds=shell.milliseconds(invocation.arguments.get("yield_time_ms")),
+            seconds=seconds,
             note=note,
         )
 

@@ -26,6 +26,8 @@ class Invocation(msgspec.Struct):
     item: Item
     effect: str
     """Stable over crashes and resumes: an idempotency key for whatever the tool does elsewhere."""
+    began: float = 0.0
+    """When the effect was about to start, in Unix seconds: of use for one that is adopted."""
     show: Callable[[bytes], None] = _nothing
     """Takes output as it comes, for whoever watches; provisional."""
 
