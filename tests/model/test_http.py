@@ -235,6 +235,57 @@ def test_cancelling_ends_the_request(play: Play) -> None:
         asyncio.run(main())
 
 
+def test_cancelling_one_request_leaves_the_others() -> None:
+    """Of two requests that wait for their heads only the one that was given up is ended."""
+    go_on = threading.Event()
+
+    def play(connection: Connection) -> None:
+        connection.request()
+        if connection.server.bodies[-1] == b"kept":
+            go_on.wait(20)
+            connection.answer(b"done")
+        else:
+            connection.until_left()
+
+    async def main() -> None:
+        transport = HttpTransport(environ={})
+        kept = asyncio.create_task(exchange(transport, request(server.url, b"kept")))
+        await asyncio.to_thread(wait_until, lambda: len(server.requests) == 1)
+        given_up = asyncio.create_task(exchange(transport, request(server.url, b"given up")))
+        await asyncio.to_thread(wait_until, lambda: len(server.requests) == 2)
+        given_up.cancel()
+        assert await asyncio.to_thread(server.left.wait, 20)
+        go_on.set()
+        assert (await kept).body == b"done"
+        await transport.close()
+
+    with RawServer(play) as server:
+        asyncio.run(main())
+
+
+def test_a_request_that_stalled_before_its_head_is_ended() -> None:
+    """Its connection does not stay behind."""
+    with RawServer(_silent) as server:
+        (got,) = run(request(server.url, first_byte=0.3))
+        assert got.kind == "stalled_head"
+        assert server.left.wait(20)
+
+
+def test_a_transport_outlives_an_event_loop() -> None:
+    """It can be used from one loop after the other, kept connections included."""
+    transport = HttpTransport(environ={})
+
+    async def once(*, last: bool) -> None:
+        assert (await exchange(transport, request(server.url))).body == BODY
+        if last:
+            await transport.close()
+
+    with RawServer(_serving) as server:
+        asyncio.run(once(last=False))
+        asyncio.run(once(last=True))
+        assert server.connections == 1
+
+
 def test_a_stream_that_was_closed_early_leaves_the_transport_usable() -> None:
     """Closing behind the head frees the connection; the next exchange gets its own."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from backstay import chaos
 from backstay.core.events import Outcome
 from backstay.core.stream import Delta, Done, Ended, StreamEvent
 from backstay.model.http import HttpTransport
@@ -22,6 +23,7 @@ DONE = events({"type": "response.output_item.done", "output_index": 0, "item": I
 COMPLETED = events(
     {"type": "response.completed", "response": {"id": "r1", "output": [], "usage": {"total": 1}}}
 )
+BODY = b'{"model":"m","input":"hi","stream":true}'
 WHOLE = DELTA + DONE + COMPLETED
 
 
@@ -234,6 +236,49 @@ def test_over_a_real_connection_it_is_given_back() -> None:
     with RawServer(play) as server:
         asyncio.run(main())
         assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    "fault, kind",
+    [
+        (chaos.cut(), "cut"),
+        (chaos.cut(partial_chunk=True), "cut"),
+        (chaos.reset(), "cut"),
+        (chaos.half_event(), "cut"),
+        (chaos.clean_end(), "cut"),
+        (chaos.stall(), "stalled"),
+        (chaos.cut(before="headers"), "unreachable"),
+        (chaos.stall(before="headers"), "stalled"),
+        (chaos.failed(code="server_error"), "failed"),
+        (chaos.error(code="server_error"), "failed"),
+        (chaos.incomplete(), "incomplete"),
+        (chaos.garbage(), "completed"),
+        (chaos.unknown(), "completed"),
+        (chaos.repeat(), "completed"),
+        (chaos.keepalive_trap(), "completed"),
+    ],
+)
+@pytest.mark.parametrize("framing", ["chunked", "close"])
+def test_each_fault_of_a_server_has_its_outcome(
+    fault: dict[str, Any], kind: str, framing: str
+) -> None:
+    """And the call that was done before it arrives, once, whatever the fault."""
+    answer = chaos.response(chaos.call("f", {"n": 1}, call_id="c1"), fault=fault, framing=framing)
+
+    async def main(url: str) -> None:
+        transport = HttpTransport(environ={})
+        for _ in range(3):
+            found: list[StreamEvent] = []
+            asked = request(f"{url}/responses", BODY, first_byte=0.5, silence=0.5)
+            outcome = await attempt(transport, asked, found.append)
+            calls = [one.item["call_id"] for one in found if isinstance(one, Done)]
+            assert outcome.kind == kind, outcome
+            assert calls == ([] if fault.get("before") == "headers" else ["c1"])
+        await transport.close()
+
+    with chaos.ChaosServer({"responses": [answer], "repeat": True}) as server:
+        asyncio.run(main(server.url))
+        assert len(server.requests) == 3
 
 
 def test_over_a_real_connection_a_failure_is_readable() -> None:
