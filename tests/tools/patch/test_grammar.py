@@ -1,9 +1,13 @@
 """What the model is offered."""
 
 import json
+import subprocess
+import sys
 
-from backstay.tools.patch import GRAMMAR, custom_tool, function_tool, parse
+from backstay.tools import patch
+from backstay.tools.patch import GRAMMAR, custom_tool, function_tool
 from backstay.tools.patch.grammar import DESCRIPTION_CUSTOM, DESCRIPTION_FUNCTION
+from backstay.tools.patch.parse import parse
 
 
 def test_the_example_in_the_descriptions_is_a_patch() -> None:
@@ -45,3 +49,22 @@ def test_the_grammar_defines_every_name_it_uses() -> None:
     used = {word.strip("()?*+|") for word in unquoted.split()} - {""}
     assert used <= set(rules)
     assert set(rules) - used == {"start"}
+
+
+def test_every_public_name_can_be_had() -> None:
+    """What the package promises is there, and nothing else is made up."""
+    assert all(getattr(patch, name) is not None for name in patch.__all__)
+    assert not hasattr(patch, "nothing")
+
+
+def test_offering_the_tool_does_not_load_the_engine() -> None:
+    """The first request needs the description alone."""
+    script = (
+        "import sys; from backstay.tools.patch import custom_tool; custom_tool();"
+        "print(*(m for m in sys.modules if m.startswith('backstay.tools.patch')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    loaded = ["backstay.tools.patch", "backstay.tools.patch.grammar"]
+    assert sorted(done.stdout.split()) == loaded

@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backstay.tools.patch import PatchError, parse
 from backstay.tools.patch.locate import patched
-from backstay.tools.patch.parse import Chunk, Line, UpdateFile
+from backstay.tools.patch.parse import Chunk, Line, PatchError, UpdateFile, parse
 
 
 def change(contents: bytes, body: str) -> bytes:

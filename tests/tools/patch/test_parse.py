@@ -6,8 +6,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from backstay.tools.patch import PatchError, parse
-from backstay.tools.patch.parse import AddFile, Chunk, DeleteFile, Line, UpdateFile
+from backstay.tools.patch.parse import (
+    AddFile,
+    Chunk,
+    DeleteFile,
+    Line,
+    PatchError,
+    UpdateFile,
+    parse,
+)
 
 PLAIN = """*** Begin Patch
 *** Add File: dir/a b.txt

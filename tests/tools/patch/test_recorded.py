@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from backstay.tools.patch import execute, parse, prepare
-from backstay.tools.patch.parse import AddFile, Chunk, UpdateFile
+from backstay.tools.patch import execute, prepare
+from backstay.tools.patch.parse import AddFile, Chunk, UpdateFile, parse
 
 pytestmark = pytest.mark.data
 
