@@ -218,7 +218,8 @@ def _damage(piece: _Piece, begin: int, end: int, why: str) -> Damage:
     offset, length = piece.offset + begin, end - begin
     tail = piece.body[end - _CLOSE_LENGTH : end]
     if tail == b',"c":"%08x"}' % crc32(piece.body[begin : end - _CLOSE_LENGTH]):
-        return Damage("garbage", offset, length, f"a line that is no record: {why}", piece.line)
+        text = f"a line that is no record: {why.replace(';', ',')}"
+        return Damage("garbage", offset, length, text, piece.line)
     if tail.startswith(_CLOSE) and tail.endswith(b'"}'):
         return Damage("checksum", offset, length, "a record whose checksum is wrong", piece.line)
     if _START.startswith(piece.body[begin : min(end, begin + len(_START))]):

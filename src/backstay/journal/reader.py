@@ -5,7 +5,7 @@ exception other than `EmptySession` and `StorageError`.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -31,8 +31,11 @@ BLOCK: Final = 64 * 1024
 _LARGEST_BLOCK: Final = 8 * 1024 * 1024
 _SHORTEST_RECORD: Final = 32
 """Bytes; no record is shorter."""
-_MOST_DAMAGE: Final = 1000
-"""Entries; what comes behind them is told as one."""
+_MOST_DAMAGE: Final = 100
+"""Entries; of damage without a record between, what comes behind them is told as one."""
+_MOST_STATED: Final = 50
+"""Entries of one statement; the rest is counted."""
+_AND_MORE: Final = " more"
 DAMAGE: Final = "damage"
 """The action of a repair record that states damage."""
 
@@ -106,7 +109,9 @@ def walk(disk: Disk, path: str, *, longest: int = LONGEST_LINE) -> Iterator[Part
 
 def statement(damage: Sequence[Damage]) -> str:
     """The reason of the repair record that states this damage."""
-    return "; ".join(map(str, damage))
+    told = "; ".join(map(str, damage[:_MOST_STATED]))
+    rest = len(damage) - _MOST_STATED
+    return told if rest <= 0 else f"{told}; and {rest}{_AND_MORE}"
 
 
 def _nothing(path: str) -> EmptySession:
@@ -125,7 +130,7 @@ def _gather(file: File, size: int, *, everything: bool, longest: int) -> tuple[l
         regions.append(_merged(parts(file, begin, end, longest)))
         if not everything and reach.done(_whole(regions[-1])):
             break
-    found = [part for region in reversed(regions) for part in region]
+    found = _merged(part for region in reversed(regions) for part in region)
     if begin > 0 or len(regions) > 1:
         for part in found:
             part.line = 0
@@ -152,7 +157,7 @@ def _whole(found: Sequence[Part]) -> list[Found]:
     return [part for part in found if isinstance(part, Found)]
 
 
-def _merged(found: Iterator[Part]) -> list[Part]:
+def _merged(found: Iterable[Part]) -> list[Part]:
     """The same, with damage that touches joined, and no more of it than can be told."""
     merged: list[Part] = []
     told = 0
@@ -187,7 +192,7 @@ def _reading(
     damage += _gaps(kept, damage)
     damage.sort(key=lambda part: part.offset)
     records = [part.record for part in kept]
-    news = _news(damage, records)
+    news = _news(damage, kept)
     return Reading(
         records=records,
         damage=damage,
@@ -292,9 +297,17 @@ def _next_number(last: Found, news: list[Damage]) -> int:
     return last.record.n + room + 1
 
 
-def _news(damage: list[Damage], records: list[AnyRecord]) -> list[Damage]:
-    stated = [r.reason for r in records if isinstance(r, Repair) and _states_damage(r)]
-    return [part for part in damage if not any(str(part) in reason for reason in stated)]
+def _news(damage: list[Damage], kept: list[Found]) -> list[Damage]:
+    """The damage that is not stated; a statement that only counts some stands for all before it."""
+    stated: set[str] = set()
+    before = 0
+    for part in kept:
+        record = part.record
+        if isinstance(record, Repair) and _states_damage(record):
+            stated.update(record.reason.split("; "))
+            if record.reason.endswith(_AND_MORE):
+                before = max(before, part.offset)
+    return [part for part in damage if str(part) not in stated and part.offset >= before]
 
 
 def _read_only(records: list[AnyRecord]) -> str:
