@@ -158,6 +158,7 @@ def test_deepseek_wants_calls_together_then_outputs() -> None:
         [called("a"), assistant(), called("b"), output("a"), output("b")],
         [called("a"), called("b"), output("a"), called("c"), output("b"), output("c")],
         [called("a"), assistant(), output("a")],
+        [called("a"), assistant(), assistant(), output("a")],
     ):
         assert codes(*wrong) == []
         assert codes(*wrong, dialect="deepseek") == ["calls_apart"]

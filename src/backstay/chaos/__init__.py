@@ -56,7 +56,7 @@ ITEM, by ``type``::
 
 ``call_id`` and ``id`` are made up where they are not given.
 
-FAULT, by ``kind``; all but the last three take ``after`` or ``before`` a POSITION (default: before the
+FAULT, by ``kind``; all but the last two take ``after`` or ``before`` a POSITION (default: before the
 terminal event) and ``when``: {"file": PATH, "seconds": 30}, which waits at the position until that file
 exists, and strikes then::
 
@@ -89,6 +89,12 @@ STYLE: ``openai``; ``chatgpt`` (the final output is empty); ``copilot`` (item id
 Requests without ``"stream": true`` are answered with the whole response as JSON; close, reset, half_event,
 clean_end and stall then act on that body (at half of it, or at their byte); failed and incomplete are its
 ``status``, error is HTTP 500, other faults and holds do nothing.
+
+Builders: ``response``, ``events``, ``recorded``, ``http_error``; the items ``message``, ``call``, ``custom_call``,
+``reasoning``, ``web_search``, ``raw``; the faults by their kind (``cut`` for close, ``fault(kind)`` for any);
+``at`` for a position, ``hold``, and ``write_script`` to save them. ``ChaosServer(script, **options)`` takes a list
+of responses with the script's options beside it, and has ``url``, ``requests``, ``bodies``, ``log``,
+``problems`` and ``wait(count)``.
 
 Log: one JSON object a line and request: ``{"number", "time" (Unix seconds), "connection", "method", "path",
 "headers" (secrets redacted), "body" (parsed; null if it is not JSON), "status", "response" (number of the

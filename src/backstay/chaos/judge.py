@@ -136,12 +136,11 @@ def judge(
     """
     bodies = [body for body in map(_body, requests) if body is not None]
     findings: list[Finding] = []
-    seen = _Seen()
     for number, body in enumerate(bodies):
         findings += inspect(body, number, dialect=dialect)
-        if number:
-            findings += _compare(bodies[number - 1], body, number, allowed=number in changes)
-        findings += seen.compare(body, number, allowed=number in changes)
+        if number and number not in changes:
+            findings += _compare(bodies[number - 1], body, number)
+            findings += _lost(bodies[number - 1], body, number)
     findings += _missing(bodies, must_contain)
     return Verdict([f for f in findings if f.code not in ignore], len(bodies))
 
@@ -337,10 +336,8 @@ def _together(items: list[JSON], number: int) -> list[Finding]:
 # ----- from request to request
 
 
-def _compare(before: JSON, after: JSON, number: int, *, allowed: bool) -> list[Finding]:
+def _compare(before: JSON, after: JSON, number: int) -> list[Finding]:
     """Whether a request extends the one before it."""
-    if allowed:
-        return []
     findings = []
     for field in ("instructions", "tools"):
         if msgspec.json.encode(before.get(field)) != msgspec.json.encode(after.get(field)):
@@ -363,33 +360,30 @@ def _name(item: JSON) -> str:
     return f"{item.get('type')} {item.get('call_id') or item.get('role') or ''}".rstrip()
 
 
-class _Seen:
-    """The outputs of the requests so far."""
+def _lost(before: JSON, after: JSON, number: int) -> list[Finding]:
+    """Outputs of the request before that are missing or different now."""
+    findings = []
+    now = _outputs(after)
+    for key, (_, output) in _outputs(before).items():
+        if key not in now:
+            text = f"the output of {key[0]} was sent before and is gone"
+            findings.append(Finding("lost_output", number, -1, text))
+        elif now[key][1] != output:
+            text = f"the output of {key[0]} is not what was sent before"
+            findings.append(Finding("changed_output", number, now[key][0], text))
+    return findings
 
-    def __init__(self) -> None:
-        self.outputs: dict[tuple[str, int], Any] = {}
 
-    def compare(self, body: JSON, number: int, *, allowed: bool) -> list[Finding]:
-        """Outputs that were there before and are missing or different now."""
-        now: dict[tuple[str, int], tuple[int, Any]] = {}
-        uses: dict[str, int] = {}
-        for index, item in enumerate(items_of(body)):
-            if item.get("type") in CALL_OF and isinstance(item.get("call_id"), str):
-                call_id = item["call_id"]
-                uses[call_id] = uses.get(call_id, 0) + 1
-                now[call_id, uses[call_id]] = (index, item.get("output"))
-        findings = []
-        for key, output in list(self.outputs.items()):
-            if key not in now:
-                del self.outputs[key]
-                if not allowed:
-                    text = f"the output of {key[0]} was sent before and is gone"
-                    findings.append(Finding("lost_output", number, -1, text))
-            elif now[key][1] != output and not allowed:
-                text = f"the output of {key[0]} is not what was sent before"
-                findings.append(Finding("changed_output", number, now[key][0], text))
-        self.outputs |= {key: output for key, (_, output) in now.items()}
-        return findings
+def _outputs(body: JSON) -> dict[tuple[str, int], tuple[int, Any]]:
+    """The outputs by call_id and how often it came: their place and what they hold."""
+    found: dict[tuple[str, int], tuple[int, Any]] = {}
+    uses: dict[str, int] = {}
+    for index, item in enumerate(items_of(body)):
+        call_id = item.get("call_id")
+        if item.get("type") in CALL_OF and isinstance(call_id, str):
+            uses[call_id] = uses.get(call_id, 0) + 1
+            found[call_id, uses[call_id]] = (index, item.get("output"))
+    return found
 
 
 def _missing(bodies: list[JSON], must_contain: Mapping[str, str] | Sequence[str]) -> list[Finding]:
