@@ -153,6 +153,9 @@ def _resuming(given: Given, words: list[str], command: str) -> Run:
     if run.version:
         return run
     run.action = "resume"
+    if run.ephemeral:
+        run.ephemeral = False
+        run.notes.append("--ephemeral: a session that is resumed is kept")
     words = list(words)
     if given.has("last"):
         run.last = True

@@ -130,6 +130,11 @@ class Past:
         history = self._history()
         return history.turns.get(number) if history else None
 
+    def model(self) -> str:
+        """The model that the session runs on."""
+        history = self._history()
+        return history.model if history else ""
+
     def _history(self) -> History | None:
         from backstay.journal import PosixDisk, journal_path, read
 

@@ -1,0 +1,300 @@
+"""One turn from the command line: configuration, session, output, signals, exit code.
+
+Owns the order of things at the start and at the end; what happens between is the session's.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from typing import Final
+
+from backstay import __version__
+from backstay.cli.arguments import Run
+from backstay.cli.human import Human
+from backstay.cli.jsonl import JsonLines
+from backstay.cli.prompt import read_prompt
+from backstay.cli.signals import Signals
+from backstay.cli.terminal import Sink, harmless, style, width
+from backstay.errors import BackstayError, UnknownSession, UsageError
+from backstay.runtime.config import default_home, load
+from backstay.runtime.session import Session
+from backstay.runtime.settings import Settings, settings
+from backstay.runtime.watch import Finished, WatchEvent
+
+_CODES: Final = {"completed": 0, "failed": 1, "superseded": 1, "storage": 4, "nothing": 2}
+_LIVE_TICK: Final = 0.2
+_TICK: Final = 1.0
+"""Seconds between two looks at the clock, on a terminal and elsewhere."""
+UNCONFINED: Final = (
+    "sandbox workspace-write: commands are not confined yet, they can do what you can; "
+    "-s danger-full-access says that this is wanted"
+)
+
+
+def run(asked: Run) -> int:
+    """Do what the command line asks for; gives the exit code. Raises `BackstayError`."""
+    signals = Signals()
+    signals.install()
+    home = _ephemeral_home() if asked.ephemeral else default_home(os.environ)
+    try:
+        return asyncio.run(_Conversation(asked, home, signals).run())
+    finally:
+        if asked.ephemeral:
+            import shutil
+
+            shutil.rmtree(home, ignore_errors=True)
+
+
+class _Conversation:
+    """The one turn, from the first check to the exit code."""
+
+    def __init__(self, asked: Run, home: str, signals: Signals) -> None:
+        self._asked = asked
+        self._home = home
+        self._signals = signals
+        self._out, self._err = Sink(1), Sink(2)
+        self._session: Session | None = None
+        self._settings = self._configure()
+        _check_output(asked.output)
+        self._prompt = ""
+        if asked.action != "continue":
+            self._prompt = read_prompt(asked.prompt, optional=asked.action == "resume")
+        self._watcher = self._make_watcher()
+
+    async def run(self) -> int:
+        """Open the session, run the turn, close the session, say how it went."""
+        try:
+            self._session = session = await self._open()
+            self._opened(session)
+            turn = session.prompt(self._prompt) if self._prompt else session.resume()
+            with _Ticking(self._tick, _LIVE_TICK if self._live else _TICK):
+                ended = await turn
+                lines = await session.close()
+        except BackstayError as error:
+            self._failed(str(error))
+            raise
+        except BaseException:
+            self._failed("it ended unexpectedly")
+            raise
+        return self._ended(ended, lines)
+
+    # Before
+
+    def _configure(self) -> Settings:
+        """Everything that can be wrong before anything has happened."""
+        asked = self._asked
+        cwd = _folder(asked.cwd)
+        # An ephemeral session has a home of its own, but is configured like any other.
+        home = default_home(os.environ)
+        loaded = load(home, cwd, asked.overrides, user_file=asked.user_config, strict=asked.strict)
+        mode = asked.sandbox or loaded.configuration.sandbox_mode or "workspace-write"
+        if mode == "read-only":
+            raise UsageError(
+                "sandbox_mode read-only can't be enforced yet, so it is refused: set another one"
+            )
+        made = settings(
+            loaded,
+            os.environ,
+            home=self._home,
+            cwd=cwd,
+            model=asked.model,
+            moved=bool(asked.cwd),
+            add_dirs=asked.add_dirs,
+            ephemeral=asked.ephemeral,
+            fallback=self._model_of_session,
+        )
+        for note in (*asked.notes, *loaded.warnings):
+            self._say(note)
+        if mode == "workspace-write":
+            self._say(UNCONFINED)
+        return made
+
+    def _model_of_session(self) -> str:
+        """The model that the session to be resumed ran on; "" for a new one."""
+        if self._asked.action == "new":
+            return ""
+        from backstay.cli.kept import Past
+        from backstay.journal import PosixDisk
+        from backstay.journal.sessions import find
+
+        return Past(find(PosixDisk(), self._home, self._which())).model()
+
+    def _which(self) -> str:
+        """The id of the session that is meant. Raises `UnknownSession`."""
+        asked = self._asked
+        if asked.last and not asked.session:
+            from backstay.journal import PosixDisk
+            from backstay.journal.sessions import last
+
+            folder = last(PosixDisk(), self._home, None if asked.any_folder else _folder(asked.cwd))
+            if folder is None:
+                where = "" if asked.any_folder else " in this folder (--all looks at every folder)"
+                raise UnknownSession(f"there is no session to resume{where}")
+            asked.session = folder.rpartition("/")[2]
+        return asked.session
+
+    def _make_watcher(self) -> Human | JsonLines:
+        resuming = not self._prompt
+        self._live = False
+        if self._asked.json:
+            return JsonLines(self._out.write, resuming=resuming)
+        looks = style(self._asked.color, self._err, os.environ)
+        self._live = looks.live
+        streaming = self._out.is_terminal
+        return Human(
+            self._out,
+            self._err,
+            looks,
+            time.monotonic,
+            streaming=streaming,
+            width=width,
+            resuming=resuming,
+        )
+
+    async def _open(self) -> Session:
+        if self._asked.action == "new":
+            return await Session.create(self._settings, self._watch)
+        return await Session.open(self._settings, self._which(), self._watch)
+
+    def _opened(self, session: Session) -> None:
+        """From here on a signal, or a closed stdout, interrupts the turn."""
+        self._signals.bind(session.interrupt)
+        self._signals.on_exit = lambda: self._say(f"ended at once; {self._again()}")
+        self._out.on_closed = lambda why: session.interrupt(f"stdout was closed: {why}")
+        if isinstance(self._watcher, JsonLines):
+            self._watcher.opened(session.id, session.folder)
+            return
+        provider = self._settings.provider.name
+        headline = f"backstay {__version__}, {self._settings.model} at {provider}, "
+        self._watcher.opened(session.id, session.folder, harmless(headline))
+
+    def _watch(self, event: WatchEvent) -> None:
+        self._watcher(event)
+
+    def _tick(self) -> None:
+        self._out.look()
+        if isinstance(self._watcher, Human):
+            self._watcher.tick()
+
+    # After
+
+    def _ended(self, ended: Finished, lines: list[str]) -> int:
+        watcher = self._watcher
+        if isinstance(watcher, JsonLines):
+            watcher.ended(ended)
+        else:
+            watcher.ended(ended, lines, self._again())
+        code = _CODES.get(ended.outcome, self._signals.code)
+        if ended.outcome == "nothing":
+            self._say(f"backstay: nothing to continue: {ended.reason}; give a prompt")
+        elif ended.outcome == "completed" and self._asked.output:
+            code = self._write_answer(watcher.answer)
+        elif isinstance(watcher, JsonLines) and code:
+            self._say(f"backstay: {harmless(ended.reason)}; {self._again()}")
+        return code
+
+    def _failed(self, message: str) -> None:
+        """What was begun is still there: say where."""
+        if isinstance(self._watcher, JsonLines):
+            self._watcher.failed(message)
+        else:
+            self._watcher.failed()
+        if self._session is not None and self._again():
+            self._say(self._again())
+
+    def _again(self) -> str:
+        """How to go on, "" if nothing is kept."""
+        if self._asked.ephemeral or self._session is None:
+            return ""
+        return f"to go on: backstay resume {self._session.id}"
+
+    def _write_answer(self, text: str) -> int:
+        if not text:
+            self._say(f"there was no answer: {self._asked.output} is empty")
+        try:
+            _write(self._asked.output, text.encode("utf-8", "replace"))
+        except OSError as error:
+            self._say(f"backstay: -o {self._asked.output}: {error.strerror}")
+            return 1
+        return 0
+
+    def _say(self, line: str) -> None:
+        self._err.text(f"{line}\n")
+
+
+class _Ticking:
+    """Calls something every so many seconds. No task: there is one place for those."""
+
+    def __init__(self, tick: Callable[[], None], every: float) -> None:
+        self._tick = tick
+        self._every = every
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._again()
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _again(self) -> None:
+        if self._timer is not None:
+            self._tick()
+        self._timer = self._loop.call_later(self._every, self._again)
+
+
+def _folder(named: str) -> str:
+    """The folder to work in, absolute. Raises `UsageError`."""
+    path = os.path.abspath(os.path.expanduser(named or "."))
+    if not os.path.isdir(path):
+        raise UsageError(f"-C {named}: there is no such folder")
+    return path
+
+
+def _ephemeral_home() -> str:
+    """A home of its own for one session, removed at its end."""
+    base = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - the name is random, the mode 0700
+    home = os.path.join(base, f"backstay-{os.urandom(8).hex()}")
+    try:
+        os.mkdir(home, 0o700)
+    except OSError as error:
+        raise UsageError(f"--ephemeral: {home}: {error.strerror}") from None
+    return home
+
+
+def _check_output(path: str) -> None:
+    """Find out before the turn that the answer can't be written."""
+    if not path:
+        return
+    folder = os.path.dirname(os.path.abspath(path))
+    if os.path.isdir(path) or not os.path.isdir(folder):
+        raise UsageError(f"-o {path}: it is a folder, or its folder is not there")
+    place = path if os.path.exists(path) and not os.path.isfile(path) else folder
+    if not os.access(place, os.W_OK):
+        raise UsageError(f"-o {path}: it can't be written")
+
+
+def _write(path: str, content: bytes) -> None:
+    """Write a file so that it is never seen half; what is no regular file is written in place."""
+    path = os.path.realpath(path)
+    if os.path.exists(path) and not os.path.isfile(path):
+        with open(path, "wb") as file:
+            file.write(content)
+        return
+    part = f"{path}.{os.getpid()}.part"
+    try:
+        with open(part, "xb") as file:
+            if os.path.exists(path):
+                os.fchmod(file.fileno(), os.stat(path).st_mode & 0o777)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(part, path)
+    except BaseException:
+        try:
+            os.unlink(part)
+        except OSError:
+            pass
+        raise
