@@ -110,24 +110,25 @@ def test_left_behind(session: Session, text: str) -> None:
 
 def test_left_behind_without_marker(session: Session) -> None:
     """A child that cleared its environment and left its group still ends with the session."""
+    seconds = f"300.{int(session.prefix, 16)}"
 
     async def run() -> None:
         commands = Commands(session.folder)
         effect = session.effect("a")
-        await sh(commands, effect, "setsid -f env -i sleep 300.25 >/dev/null 2>&1; sleep 0.2")
+        await sh(commands, effect, f"setsid -f env -i sleep {seconds} >/dev/null 2>&1")
         assert await commands.wait(effect, 20) is not None
-        assert sleeping(b"300.25")
+        await asyncio.to_thread(until, lambda: sleeping(seconds))
         await commands.end()
-        assert not sleeping(b"300.25")
+        assert not sleeping(seconds)
 
     asyncio.run(run())
 
 
-def sleeping(seconds: bytes) -> bool:
+def sleeping(seconds: str) -> bool:
     """Whether a `sleep` of exactly so long is alive."""
     for pid in processes.everything():
         try:
-            if Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\0" + seconds + b"\0":
+            if Path(f"/proc/{pid}/cmdline").read_bytes() == f"sleep\0{seconds}\0".encode():
                 return True
         except OSError:
             continue
@@ -140,16 +141,48 @@ def test_late_output_costs_nothing_of_the_result(session: Session) -> None:
     async def run() -> None:
         commands = Commands(session.folder)
         effect = session.effect("a")
-        late = "(sleep 0.2; head -c 5000000 /dev/zero | tr '\\0' x; echo END) & echo first"
+        flood = "head -c 5000000 /dev/zero"
+        late = f"(cat {gate(session)}; {flood}; echo END) & {flood}; echo result"
         await sh(commands, effect, late)
         found = await commands.wait(effect, 20)
         assert found is not None
-        assert found.total == 6
+        assert found.total == 5_000_007
+        before = commands.read(effect, 0, found.total)
+        Path(gate(session)).write_bytes(b"")
         await asyncio.to_thread(until, lambda: output(session.path("a")).endswith(b"END\n"))
-        assert output(session.path("a")).startswith(b"first\n")
-        assert effects.spool_total(session.path("a")) == 5_000_010
+        assert effects.spool_total(session.path("a")) == 10_000_011
+        assert commands.read(effect, 0, found.total) == before
+        assert before.pieces[-1].data.endswith(b"result\n")
         await commands.end()
 
+    os.mkfifo(gate(session))
+    asyncio.run(run())
+
+
+def test_output_is_complete_at_the_exit(session: Session) -> None:
+    """All that a command has written before it ended is in its result, however late it is read."""
+    program = (
+        "import fcntl, os, sys; open(sys.argv[1]).read(); "
+        "fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 1 << 20); os.write(1, bytes(1000000))"
+    )
+
+    async def run() -> None:
+        commands = Commands(session.folder)
+        effect = session.effect("a")
+        argv = ["python3", "-c", program, gate(session)]
+        started = await commands.start(effect, argv, cwd="/", env=ENV)
+        assert isinstance(started, Started)
+        supervisor = (await commands.ready()).pid
+        os.kill(supervisor, signal.SIGSTOP)
+        Path(gate(session)).write_bytes(b"")
+        await asyncio.to_thread(until, lambda: processes.look(started.pid) is None)
+        os.kill(supervisor, signal.SIGCONT)
+        found = await commands.wait(effect, 20)
+        assert found is not None
+        assert found.total == 1_000_000
+        await commands.end()
+
+    os.mkfifo(gate(session))
     asyncio.run(run())
 
 
