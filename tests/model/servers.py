@@ -160,6 +160,20 @@ def pipe(one: socket.socket, other: socket.socket) -> None:
     back.join(10)
 
 
+def forwarding(connection: Connection) -> None:
+    """A small proxy: CONNECT, and forwarding of absolute URLs."""
+    head = connection.request()
+    method, target, _ = head.split(b"\r\n")[0].split(b" ")
+    authority = target if method == b"CONNECT" else target.split(b"/")[2]
+    host, _, port = authority.decode().partition(":")
+    with contextlib.suppress(OSError), socket.create_connection((host, int(port))) as onward:
+        if method == b"CONNECT":
+            connection.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        else:
+            onward.sendall(head + b"\r\n\r\n" + connection.server.bodies[-1])
+        pipe(connection.sock, onward)
+
+
 def wait_until(found: Callable[[], bool], seconds: float = 20.0) -> None:
     """Wait for what another thread does; fail when it doesn't."""
     end = time.monotonic() + seconds

@@ -94,7 +94,7 @@ def test_a_slow_reader_loses_nothing_of_a_long_stream_that_is_reset() -> None:
         transport = HttpTransport(environ={})
         async with aclosing(transport.stream(request(server.url))) as stream:
             await anext(stream)
-            await asyncio.to_thread(written.wait, 20)
+            assert await asyncio.to_thread(written.wait, 20)
             await asyncio.sleep(1)
             try:
                 async for piece in stream:

@@ -6,7 +6,16 @@ import pytest
 
 from backstay.model.http import HttpTransport
 from tests.model.exchange import exchange, request, run
-from tests.model.servers import CERTIFICATES, END, HEAD, Connection, Play, RawServer, tls
+from tests.model.servers import (
+    CERTIFICATES,
+    END,
+    HEAD,
+    Connection,
+    Play,
+    RawServer,
+    forwarding,
+    tls,
+)
 
 
 def _answer(connection: Connection) -> None:
@@ -98,6 +107,20 @@ def test_a_fresh_connection_is_not_tried_again_behind_a_closed_one(secure: bool)
 
     with RawServer(play, tls() if secure else None) as server:
         asyncio.run(main())
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_kept_connection_through_a_proxy_is_tried_again_too(secure: bool) -> None:
+    """What is kept there is the connection to the proxy, or the tunnel."""
+    with RawServer(_closes_on_the_next, tls() if secure else None) as server:
+        with RawServer(forwarding) as between:
+            url = f"http://127.0.0.1:{between.port}"
+            environ = {"HTTP_PROXY": url, "HTTPS_PROXY": url}
+            asked = [request(server.url)] * 4
+            got = run(*asked, environ=environ, ca_file=str(CERTIFICATES / "authority.pem"))
+        assert [(one.status, one.kind) for one in got] == [(200, "")] * 4
+        # The first; then three times one that died and one that did not.
+        assert len(server.requests) == 7
 
 
 def test_an_answer_that_began_is_not_tried_again() -> None:

@@ -3,7 +3,6 @@
 import base64
 import socket
 import ssl
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,15 @@ import pytest
 from backstay.errors import UsageError
 from backstay.model.environment import read
 from tests.model.exchange import KEY, request, run
-from tests.model.servers import CERTIFICATES, Connection, RawServer, pipe, tls, unanswered_port
+from tests.model.servers import (
+    CERTIFICATES,
+    Connection,
+    RawServer,
+    forwarding,
+    pipe,
+    tls,
+    unanswered_port,
+)
 
 AUTHORITY = str(CERTIFICATES / "authority.pem")
 OTHER = str(CERTIFICATES / "other.pem")
@@ -22,20 +29,6 @@ def _hello(connection: Connection) -> None:
         connection.answer(b"hello")
 
 
-def _proxy(connection: Connection) -> None:
-    """A small proxy: CONNECT, and forwarding of absolute URLs."""
-    head = connection.request()
-    method, target, _ = head.split(b"\r\n")[0].split(b" ")
-    authority = target if method == b"CONNECT" else target.split(b"/")[2]
-    host, _, port = authority.decode().partition(":")
-    with suppress(OSError), socket.create_connection((host, int(port))) as onward:
-        if method == b"CONNECT":
-            connection.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        else:
-            onward.sendall(head + b"\r\n\r\n" + connection.server.bodies[-1])
-        pipe(connection.sock, onward)
-
-
 def _refusing_proxy(connection: Connection) -> None:
     connection.request()
     connection.answer(b"", "407 Proxy Authentication Required")
@@ -44,7 +37,7 @@ def _refusing_proxy(connection: Connection) -> None:
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "ALL_PROXY"])
 def test_plain_requests_go_through_the_proxy(name: str) -> None:
     """As absolute URLs, with the proxy's own credentials only for the proxy."""
-    with RawServer(_hello) as server, RawServer(_proxy) as proxy:
+    with RawServer(_hello) as server, RawServer(forwarding) as proxy:
         environ = {name: f"http://user:pass@127.0.0.1:{proxy.port}"}
         (got,) = run(request(server.url), environ=environ)
         assert got.body == b"hello"
@@ -55,7 +48,7 @@ def test_plain_requests_go_through_the_proxy(name: str) -> None:
 @pytest.mark.parametrize("name", ["https_proxy", "HTTPS_PROXY", "all_proxy"])
 def test_tls_requests_go_through_a_tunnel(name: str) -> None:
     """The proxy sees the name of the host, and nothing of the request."""
-    with RawServer(_hello, tls()) as server, RawServer(_proxy) as proxy:
+    with RawServer(_hello, tls()) as server, RawServer(forwarding) as proxy:
         environ = {name: f"http://user:pass@127.0.0.1:{proxy.port}"}
         got = run(*[request(server.url)] * 2, environ=environ, ca_file=AUTHORITY)
         assert [one.body for one in got] == [b"hello"] * 2
