@@ -18,7 +18,7 @@ import backstay
 REPOSITORY = Path(__file__).resolve().parent.parent
 SOURCE = REPOSITORY / "src"
 MODULES = sorted(SOURCE.rglob("*.py"))
-LONGEST_MODULE = 600
+LONGEST_MODULE = 700
 LONGEST_FUNCTION = 100
 
 # Loaded by name from outside: the console script, `python -m`, and what users import.

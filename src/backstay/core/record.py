@@ -6,7 +6,7 @@ end. A kind that is not known is kept as `Unknown` and skipped, unless it says `
 """
 
 from binascii import crc32
-from typing import Any, ClassVar, Final, Literal, cast
+from typing import Any, ClassVar, Final, Literal, TypeVar, cast
 
 import msgspec
 
@@ -268,6 +268,18 @@ class Codec:
         if head.k in KINDS:
             raise Damaged(f"its fields are wrong: {error}")
         return Unknown(head.n, head.k, head.must, body)
+
+
+Mended = TypeVar("Mended", bound=msgspec.Struct)
+
+
+def mended(value: Mended) -> Mended:
+    """The struct itself, or where UTF-8 can't say it its copy without lone surrogates."""
+    try:
+        msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return msgspec.convert(scrub(msgspec.to_builtins(value)), type(value))
+    return value
 
 
 def scrub(value: Any) -> Any:

@@ -57,6 +57,7 @@ from backstay.core.record import (
     Session,
     Start,
     TurnEnd,
+    mended,
 )
 from backstay.core.retry import Again, DropReasoning, GiveUp, Policy, decide, explain
 from backstay.core.settle import (
@@ -138,6 +139,7 @@ TABLE: Final[dict[Phase, dict[type[Any], Row]]] = {
         e.CallFinished: Row("finish_call", (_P.DRAINING, *_RUNNING)),
         e.DeadlinePassed: Row("stop_late_call", (_P.DRAINING,)),
         e.PromptGiven: Row("accept", (_P.DRAINING,)),
+        e.Woke: Row("ignore", (_P.DRAINING,)),
         e.Interrupted: Row("interrupt", (_P.STOPPING, _P.IDLE)),
         e.Noted: Row("note", (_P.DRAINING,)),
     },
@@ -148,6 +150,7 @@ TABLE: Final[dict[Phase, dict[type[Any], Row]]] = {
         e.ItemDone: Row("ignore", (_P.STOPPING,)),
         e.DeadlinePassed: Row("ignore", (_P.STOPPING,)),
         e.PromptGiven: Row("accept", (_P.STOPPING,)),
+        e.Woke: Row("ignore", (_P.STOPPING,)),
         e.Interrupted: Row("ignore", (_P.STOPPING,)),
         e.Noted: Row("note", (_P.STOPPING,)),
     },
@@ -199,6 +202,7 @@ class Turn:
         self.history = History()
         self.phase = Phase.CLOSED
         self._records: list[Known] = []
+        self._durable = 0
         self._commands: list[Command] = []
         self._held: list[tuple[int, Command]] = []
         self._queue: list[int] = []
@@ -209,6 +213,7 @@ class Turn:
         self._roll = 0.5
         self._interrupted = ""
         self._go_on = False
+        self._chosen: e.Continued | None = None
         self._prompted = False
 
     def handle(self, event: e.Event) -> list[Command]:
@@ -220,6 +225,8 @@ class Turn:
         elif isinstance(event, e.AppendFailed):
             self._break(event)
         else:
+            if isinstance(event, _FROM_OUTSIDE):
+                event = mended(event)
             row = TABLE[self.phase].get(type(event))
             if row is None:
                 name = type(event).__name__
@@ -228,6 +235,7 @@ class Turn:
         return self._flush()
 
     def _flush(self) -> list[Command]:
+        self._release(self._durable)
         commands, self._commands = self._commands, []
         if self._records:
             commands.insert(0, Append(tuple(self._records)))
@@ -249,6 +257,7 @@ class Turn:
             self.history.id, self.history.cwd = event.id, event.cwd
             self.history.basis = event.basis
         self.history.next = max(self.history.next, event.next)
+        self._durable = self.history.next - 1
         if event.damage:
             repair = Repair(n=self.history.next, action=DAMAGE, reason=event.damage)
             self._record(repair)
@@ -297,8 +306,8 @@ class Turn:
             self._record(end)
         self.phase = Phase.IDLE
         if self._interrupted:
-            self._commands.append(Finish(0, "interrupted", self._interrupted))
-            self._interrupted = ""
+            self._finish(Finish(0, "interrupted", self._interrupted))
+            self._interrupted, self._go_on, self._chosen = "", False, None
         elif self._go_on:
             self._resume()
         elif self._prompted:
@@ -334,21 +343,12 @@ class Turn:
         self._try(prompt.n, step=1, why="", drop=[])
 
     def _intend_to_continue(self, event: e.Continued) -> None:
-        self._settings(event)
+        self._chosen = event if event.model else None
         self._go_on = True
 
     def _continue_turn(self, event: e.Continued) -> None:
-        self._settings(event)
+        self._chosen = event if event.model else None
         self._resume()
-
-    def _settings(self, event: e.Continued) -> None:
-        if event.model:
-            history = self.history
-            history.model, history.provider, history.effort = (
-                event.model,
-                event.provider,
-                event.effort,
-            )
 
     def _resume(self) -> None:
         """Finish the cut turn, else begin the next queued one, else say that there is nothing."""
@@ -363,7 +363,8 @@ class Turn:
         elif self.history.queued:
             self._begin()
         else:
-            self._commands.append(Finish(0, "nothing", "no turn was cut"))
+            self._chosen = None
+            self._finish(Finish(0, "nothing", "no turn was cut"))
 
     def _resume_open(self, turn: TurnState) -> None:
         last = turn.attempts[-1] if turn.attempts else None
@@ -378,19 +379,20 @@ class Turn:
     def _try(self, turn: int, *, step: int, why: str, drop: list[int]) -> None:
         """Record an attempt and send it, computed from history as it is now, once that is on disk."""
         history = self.history
+        settings: e.Continued | Prompt | History = self._chosen or history
+        if self._chosen is None and turn not in history.turns and history.queued:
+            settings = history.queued[0]
+        self._chosen = None
         record = Attempt(
             n=history.next,
             turn=turn,
             step=step,
             superseded=drop,
-            model=history.model,
-            provider=history.provider,
-            effort=history.effort,
+            model=settings.model,
+            provider=settings.provider,
+            effort=settings.effort,
             why=why,
         )
-        if turn not in history.turns and history.queued:
-            first = history.queued[0]
-            record.model, record.provider, record.effort = first.model, first.provider, first.effort
         self._record(record)
         request = Request(
             input=view(history, self.rules.dialect),
@@ -585,11 +587,15 @@ class Turn:
             item = message("developer", f"The turn above was cut: {reason}.")
         end = TurnEnd(n=self.history.next, turn=turn.n, outcome=outcome, reason=reason, item=item)
         self._record(end)
-        self._held.append((end.n, Finish(turn.n, outcome, reason, code)))
+        self._finish(Finish(turn.n, outcome, reason, code))
         self.phase = Phase.IDLE
         self._interrupted = ""
         if outcome in ("completed", "failed") and self.history.queued:
             self._begin()
+
+    def _finish(self, finish: Finish) -> None:
+        """Say it once everything that was issued until now is on disk."""
+        self._held.append((self.history.next - 1, finish))
 
     # Interrupts, and a disk that refuses
 
@@ -665,6 +671,7 @@ class Turn:
 
     def _release(self, upto: int) -> None:
         """Records are on disk: what they announced may happen now."""
+        self._durable = max(self._durable, upto)
         due = [one for n, one in self._held if n <= upto]
         self._held = [(n, one) for n, one in self._held if n > upto]
         for one in due:
@@ -674,3 +681,5 @@ class Turn:
 
 
 _CONTINUABLE: Final = ("failed", "interrupted")
+_FROM_OUTSIDE: Final = (e.PromptGiven, e.Prepared, e.CallFinished, e.Settled, e.Noted)
+"""Events whose text may be no UTF-8: history must hold what the journal will."""

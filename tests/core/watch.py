@@ -1,0 +1,167 @@
+"""A turn machine under watch: after every event the promises of the core are checked.
+
+Not a test by itself: the playbooks, the random world and the recorded streams run on it.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+
+import msgspec
+
+from backstay.core import events as e
+from backstay.core.commands import Adopt, Append, Command, Finish, Probe, Send, StartCall
+from backstay.core.history import History
+from backstay.core.items import Item, kind, tool_name
+from backstay.core.pairing import OUTPUTS, problems
+from backstay.core.record import Attempt, Known, Output, Repair, Start
+from backstay.core.turn import TABLE, Phase, Rules, Turn
+from backstay.core.view import view
+
+Row = tuple[Phase, type]
+
+
+class World:
+    """What outlives a process: the records on disk, what was sent, and which effects began."""
+
+    def __init__(self) -> None:
+        self.records: list[Known] = []
+        self.durable = 0
+        self.sent: list[Item] = []
+        self.sent_at = 0
+        self.started: set[int] = set()
+        self.rows: set[Row] = set()
+
+    def crash(self, upto: int) -> None:
+        """The process dies; of the records this prefix, at least what was acknowledged, is left."""
+        self.durable = max(upto, self.durable)
+        del self.records[self.durable :]
+
+
+class Watched:
+    """A machine on a world. `handle` as the machine's own, and an assertion where it lies."""
+
+    def __init__(self, rules: Rules, world: World | None = None) -> None:
+        self.world = world or World()
+        self.turn = Turn(rules)
+        self.running: set[int] = set()
+
+    def handle(self, event: e.Event) -> list[Command]:
+        """Hand the event over, and check what the machine makes of it."""
+        world, before = self.world, self.turn.phase
+        if isinstance(event, e.Appended):
+            world.durable = max(world.durable, event.upto)
+        if isinstance(event, e.CallFinished):
+            self.running.discard(event.call)
+        commands = self.turn.handle(event)
+        self._phase(before, event)
+        for command in commands:
+            self._command(command)
+        return commands
+
+    def issued(self) -> int:
+        """The number of the last record that was issued."""
+        return self.world.records[-1].n if self.world.records else 0
+
+    def _phase(self, before: Phase, event: e.Event) -> None:
+        """The phase is one that the table allows after this event."""
+        after = self.turn.phase
+        if isinstance(event, e.Appended) or before is Phase.BROKEN:
+            assert after is before
+        elif isinstance(event, e.AppendFailed):
+            assert after is Phase.BROKEN
+        else:
+            self.world.rows.add((before, type(event)))
+            row = TABLE[before][type(event)]
+            assert after in row.leads_to, f"{before} --{type(event).__name__}--> {after}"
+
+    def _command(self, command: Command) -> None:
+        match command:
+            case Append(records):
+                self._append(records)
+            case Send():
+                self._send(command)
+            case StartCall():
+                self._start(command)
+            case Adopt(call) | Probe(call):
+                assert self.turn.history.calls[call].output is None
+                self.running |= {call} if isinstance(command, Adopt) else set()
+            case Finish(outcome=outcome) if outcome != "storage":
+                assert self.world.durable == self.issued(), "said to be over, but not on disk (P4)"
+
+    def _append(self, records: Iterable[Known]) -> None:
+        """Numbers have no gap, and no call gets a second output or one that lies."""
+        for record in records:
+            assert record.n == self.issued() + 1
+            if isinstance(record, Output):
+                others = [one for one in self.world.records if isinstance(one, Output)]
+                assert all(one.call != record.call for one in others), "a second output (P1)"
+                if record.status == "never_started":
+                    assert record.call not in self.world.started, "it was started (P10)"
+            self.world.records.append(record)
+
+    def _send(self, command: Send) -> None:
+        """P1, P2, P4, P5 and P6, as far as one request can show them."""
+        world, sent = self.world, command.request.input
+        assert command.attempt <= world.durable, "sent before its record was on disk (P4)"
+        assert problems(sent) == []
+        before = [one for one in world.records if one.n <= command.attempt]
+        assert isinstance(before[-1], Attempt)
+        assert sent == view(replay(before), self.turn.rules.dialect), "not the history (P5)"
+        lost = Counter(answers(before)) - Counter(map(text, sent))
+        assert not lost, f"recorded outputs that are not sent (P2): {lost}"
+        repaired = any(isinstance(one, Repair) for one in before if one.n > world.sent_at)
+        extends = sent[: len(world.sent)] == world.sent
+        assert extends or repaired, f"the prefix changed (P6): {world.sent} -> {sent}"
+        world.sent, world.sent_at = sent, command.attempt
+
+    def _start(self, command: StartCall) -> None:
+        """P3 and P4, and that exclusive calls are alone."""
+        world, call = self.world, command.call
+        traits = self.turn.rules.tools[tool_name(command.item)]
+        assert command.start.n <= world.durable, "started before its record was on disk (P4)"
+        assert command.start in world.records
+        assert self.turn.history.calls[call].output is None, "it has its output already"
+        assert call not in world.started or traits.replay == "safe", "started twice (P3)"
+        if self.turn.phase is not Phase.SETTLING:
+            alone = [n for n in {call} | self.running if not self._parallel(n)]
+            assert not alone or not self.running, f"exclusive {alone} beside {self.running}"
+        world.started.add(call)
+        self.running.add(call)
+
+    def _parallel(self, call: int) -> bool:
+        item = self.turn.history.calls[call].record.item
+        return self.turn.rules.tools[tool_name(item)].parallel
+
+    def check_replay(self) -> None:
+        """What the records add up to is what the machine holds."""
+        live, again = self.turn.history, replay(self.world.records)
+        assert view(again, self.turn.rules.dialect) == view(live, self.turn.rules.dialect)
+        assert again.open_calls() == live.open_calls()
+        assert again.open_attempts() == live.open_attempts()
+        assert again.queued == live.queued
+        assert again.turn == live.turn
+        assert (again.next, again.model) == (live.next, live.model)
+        assert again.basis in (live.basis, None)
+
+
+def replay(records: Iterable[Known]) -> History:
+    """The history of these records."""
+    history = History()
+    for record in records:
+        history.apply(record)
+    return history
+
+
+def text(item: Item) -> bytes:
+    """What an output says, in bytes that can be counted."""
+    return msgspec.json.encode(item.get("output")) if kind(item) in OUTPUTS else b""
+
+
+def answers(records: list[Known]) -> list[bytes]:
+    """What the outputs say whose calls are recorded."""
+    return [text(one.item) for one in records if isinstance(one, Output)]
+
+
+def starts(records: Iterable[Known]) -> dict[int, Start]:
+    """The start record of each call that has one."""
+    return {one.call: one for one in records if isinstance(one, Start)}
