@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ _KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", layout.MARKER)
 """All of the environment that the supervisor gets: a command could read it."""
 
 _unreaped: set[int] = set()
+_sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
 
 class SupervisorGone(BackstayError):
@@ -120,6 +122,7 @@ def connect(folder: str) -> socket.socket | None:
         return None
     finally:
         os.close(place)
+    _sockets.add(sock)
     return sock
 
 
@@ -132,6 +135,7 @@ def spawn(folder: str, grace: float) -> tuple[int, socket.socket]:
     reap()
     near, far = socket.socketpair()
     near.setblocking(False)
+    _sockets.add(near)
     log = os.path.join(folder, layout.LOG)
     log_flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
     actions = [
@@ -179,6 +183,18 @@ async def reap_one(pid: int | None, seconds: float) -> None:
     while pid in _unreaped and asyncio.get_running_loop().time() < until:
         await asyncio.sleep(0.005)
         reap()
+
+
+def _let_go_in_child() -> None:
+    """A forked child must not look like the agent: it would keep the dead-man line from firing."""
+    for sock in _sockets:
+        if sock.fileno() >= 0:
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            os.dup2(null, sock.fileno(), inheritable=False)
+            os.close(null)
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 def _posix_spawn(argv: list[str], env: dict[str, str], actions: list[Any]) -> int:

@@ -69,30 +69,43 @@ def until(true: Callable[[], object], seconds: float = 20.0) -> None:
 
 
 AGENT = """
-import asyncio, sys
+import asyncio, os, sys, time
 from backstay.tools.commands import Commands
 
 async def main():
-    folder, effect, text, grace = sys.argv[1:]
+    folder, effect, text, grace, *forks = sys.argv[1:]
     commands = Commands(folder, grace=float(grace))
     await commands.start(effect, ["/bin/sh", "-c", text], cwd="/", env={"PATH": "/usr/bin:/bin"})
     print((await commands.ready()).pid, flush=True)
+    if forks:
+        child = os.fork()
+        if child == 0:
+            os.close(1)
+            time.sleep(300)
+            os._exit(0)
+        print(child, flush=True)
     await asyncio.sleep(600)
 
 asyncio.run(main())
 """
 
 
-def agent_killed_while_running(session: Session, effect: str, text: str, grace: float) -> int:
-    """Have another process start a command, and kill -9 it; the pid of the supervisor left."""
+def agent_killed_while_running(
+    session: Session, effect: str, text: str, grace: float, *forks: str
+) -> int:
+    """Have another process start a command, and kill -9 it.
+
+    The pid of the supervisor, or with `forks` of the child that the agent has forked.
+    """
     agent = subprocess.Popen(
-        [sys.executable, "-c", AGENT, session.folder, effect, text, str(grace)],
+        [sys.executable, "-c", AGENT, session.folder, effect, text, str(grace), *forks],
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     with agent:
         assert agent.stdout is not None
         pid = int(agent.stdout.readline())
+        pid = int(agent.stdout.readline()) if forks else pid
         agent.kill()
     return pid
 

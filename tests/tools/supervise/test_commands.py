@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import stat
 from functools import partial
@@ -280,6 +281,26 @@ def test_stdin_is_empty_unless_asked_for(session: Session) -> None:
         await commands.end()
 
     asyncio.run(run())
+
+
+def test_exit_that_cannot_be_recorded(session: Session) -> None:
+    """An exit that does not get onto the disk is told all the same, as not recorded."""
+
+    async def run() -> None:
+        commands = Commands(session.folder)
+        effect = session.effect("a")
+        await sh(commands, effect, f"cat {gate(session)}; exit 8")
+        shutil.rmtree(session.path("a"))
+        Path(gate(session)).write_bytes(b"")
+        for _ in range(2):
+            found = await commands.wait(effect, 20)
+            assert found is not None
+            assert (found.code, found.recorded) == (8, False)
+        await commands.end()
+
+    os.mkfifo(gate(session))
+    asyncio.run(run())
+    assert "could not be recorded" in log_of(session)
 
 
 def test_stop_and_limit(session: Session) -> None:

@@ -44,6 +44,19 @@ def test_dead_man(session: Session) -> None:
     assert (found.signal, found.ended_by) == (signal.SIGTERM, "dead-man")
 
 
+def test_dead_man_in_spite_of_forks(session: Session) -> None:
+    """A child that the killed agent had forked is not taken for the agent."""
+    child = agent_killed_while_running(session, session.effect("a"), "sleep 300", 0.3, "fork")
+    try:
+        until(lambda: processes_of(session) == {})
+        assert processes.look(child) is not None
+    finally:
+        os.kill(child, signal.SIGKILL)
+    found = effects.read_exit(session.path("a"))
+    assert isinstance(found, Exit)
+    assert found.ended_by == "dead-man"
+
+
 def test_adoption(session: Session) -> None:
     """A client that comes within the grace adopts what runs; the dead-man line is disarmed."""
     pid = agent_killed_while_running(session, session.effect("a"), "echo up; sleep 1.5; exit 3", 1)

@@ -49,6 +49,7 @@ class Running:
         self._leaders: dict[int, Command] = {}
         self._groups: dict[str, int] = {}
         self._sweeps: dict[str, ending.Sweep] = {}
+        self._unrecorded: dict[str, Reply] = {}
         self.session_sweep: ending.Sweep | None = None
 
     def begin(self, effect: str, order: Order, limit: float | None) -> Reply:
@@ -154,6 +155,7 @@ class Running:
             command = self._leaders.pop(pid, None)
             if command is not None:
                 command.exited(status)
+                self._remember(command.effect, command.exit)
                 self._flush_growth(command)
                 self._say({"event": "exited", "effect": command.effect, "exit": command.exit})
                 self._forget(command)
@@ -172,7 +174,7 @@ class Running:
         command = self._commands.get(effect)
         if command is not None and command.exit is None:
             return {"state": "running", "total": command.spool.total}
-        record = command.exit if command else None
+        record = command.exit if command else self._unrecorded.get(effect)
         record = record or records.read_exit(os.path.join(layout.EFFECTS, effect))
         return {"state": "exited", "exit": record} if record else {"state": "unknown"}
 
@@ -228,6 +230,7 @@ class Running:
     def _never_ran(self, effect: str, reason: str) -> Reply:
         record = never_ran(reason)
         self._record(os.path.join(layout.EFFECTS, effect), record)
+        self._remember(effect, record)
         self._say({"event": "exited", "effect": effect, "exit": record})
         return {"state": "started", "pid": 0, "start": 0, "exit": record}
 
@@ -237,6 +240,11 @@ class Running:
         except OSError as error:
             record["recorded"] = False
             log(f"{folder}: the result could not be recorded: {error}")
+
+    def _remember(self, effect: str, record: Reply | None) -> None:
+        """Keep what could not be put on disk, for those who ask."""
+        if record is not None and record.get("recorded") is False:
+            self._unrecorded[effect] = record
 
     def _find_all(self) -> list[ending.Target]:
         groups = list(self._groups.values())
