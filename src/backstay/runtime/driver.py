@@ -5,7 +5,7 @@ machine's to say. All that it does is bounded: tools by their deadlines, a stop 
 """
 
 import asyncio
-import random
+import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final, Literal, Protocol
 
@@ -251,7 +251,8 @@ class Driver:
                 self._end_attempt(attempt, outcome)
 
     def _end_attempt(self, attempt: int, outcome: e.Outcome) -> None:
-        self.post(e.AttemptEnded(attempt, outcome, random.random()))  # noqa: S311 - jitter
+        roll = int.from_bytes(os.urandom(4)) / 2**32
+        self.post(e.AttemptEnded(attempt, outcome, roll))
 
     def _deliver(self, attempt: int, event: StreamEvent) -> None:
         match event:

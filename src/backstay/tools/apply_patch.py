@@ -1,5 +1,7 @@
 """The tool `apply_patch`: the patch engine under the Tool protocol."""
 
+from __future__ import annotations  # the engine is loaded by the first patch, not before
+
 import asyncio
 from collections.abc import Sequence
 from typing import Any

@@ -1,0 +1,1 @@
+"""Measurements of the command line as a whole process; see `__main__`."""
