@@ -20,9 +20,9 @@ from backstay.errors import (
     UnknownSession,
     UsageError,
 )
-from backstay.journal import Journal, PosixDisk, read
+from backstay.journal import Journal, PosixDisk, read, session_folder
 from backstay.journal.disk import Disk
-from backstay.journal.folders import journal_path
+from backstay.journal.folders import journal_path, make_folder, parent
 from backstay.journal.simulated import Fault, SimulatedDisk
 from tests.journal.sample import (
     HOME,
@@ -203,6 +203,18 @@ def test_a_kill_between_two_processes_keeps_the_folders_durable() -> None:
         journal.commit([prompt(2)])
         reading = read(disk.crash(Random(seed)), journal.path)
         assert numbers(reading.records) == [1, 2]
+
+
+def test_a_day_that_another_process_made_is_made_durable() -> None:
+    """A process that was killed after making the day's folder does not cost the next its session."""
+    for seed in range(60):
+        disk = SimulatedDisk(clock)
+        day = parent(session_folder(HOME, ID))
+        make_folder(disk, parent(day))
+        disk.mkdir(day)
+        journal = Journal.create(disk, HOME, ID, clock)
+        journal.commit([header()])
+        assert numbers(read(disk.crash(Random(seed)), journal.path).records) == [1]
 
 
 def test_a_failed_sync_is_never_repeated() -> None:

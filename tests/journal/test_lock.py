@@ -181,7 +181,7 @@ def test_asking_does_not_get_in_the_way(tmp_path: Path) -> None:
         try:
             assert process.stdout is not None
             process.stdout.readline()
-            for _ in range(200):
+            for _ in range(500):
                 acquire(str(path), 0.0).release()
         finally:
             process.kill()

@@ -1,5 +1,6 @@
 """What reading costs, and what it says of newer, unknown and very long things."""
 
+import tracemalloc
 from binascii import crc32
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from backstay.errors import EmptySession
 from backstay.journal import PosixDisk, read, statement, walk
 from backstay.journal.folders import journal_path
 from backstay.journal.lines import Found
+from backstay.journal.reader import BLOCK
 from backstay.journal.simulated import SimulatedDisk
 from tests.journal.sample import (
     HOME,
@@ -124,6 +126,20 @@ def test_a_line_longer_than_any_record_is_passed() -> None:
         assert numbers(reading.records) == list(range(1, 13))
         assert {part.code for part in reading.damage} == {"garbage"}
         assert sum(part.length for part in reading.damage) == 1_400_000
+
+
+def test_a_long_line_needs_little_memory(tmp_path: Path) -> None:
+    """Of a line of 30 MB no more than the longest allowed line is held, and some chunks."""
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(lines([header()])[0] + b"x" * (30 * MEGABYTE))
+    tracemalloc.start()
+    try:
+        reading = read(PosixDisk(), str(path), longest=100_000)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert numbers(reading.records) == [1]
+    assert peak < 3 * MEGABYTE
 
 
 def test_many_damaged_lines_are_told_as_one() -> None:
@@ -290,6 +306,16 @@ def test_the_newest_compaction_counts() -> None:
         compaction(6),
     ]
     assert numbers(read(*at(b"".join(lines(records)))).records) == [6]
+
+
+def test_a_newer_record_before_the_compaction_is_read() -> None:
+    """A record that changed places with the compaction is found where a block begins between."""
+    moved: list[Known] = [header(), prompt(2), prompt(4, "x" * 20_000)]
+    tail: list[Known] = [compaction(3), prompt(5, "x" * 55_000)]
+    reading = read(*at(b"".join(lines([*moved, *tail]))))
+    assert BLOCK - 20_000 < len(b"".join(lines(tail))) < BLOCK
+    assert numbers(reading.records) == [3, 4, 5]
+    assert {part.code for part in reading.damage} == {"order"}
 
 
 def test_a_file_edited_elsewhere_is_read() -> None:

@@ -14,7 +14,7 @@ import msgspec
 from backstay.errors import SessionHeld
 from backstay.journal.disk import storage_error
 
-_TRIES: Final = 5
+_TRIES: Final = 10
 _PAUSE: Final = 0.01
 """Seconds. Whoever asks `holder` has the lock for some microseconds; that is waited out."""
 _WIDTH: Final = 512
