@@ -273,7 +273,7 @@ class Human:
         self._until = self._clock() + seconds
         self._now("trying again")
         why = one_line(why, 300)
-        self._line(f"cut; trying again in {_duration(seconds)} {why}", YELLOW)
+        self._line(f"trying again in {_duration(seconds)} {why}", YELLOW)
 
     # Lines
 
@@ -315,9 +315,9 @@ class Human:
             title, since = next(iter(self._running.values()))
             others = len(self._running) - 1
             more = f" and {others} more" if others else ""
-            return f"running{more}: {title} ({_duration(now - since)})"
+            return f"running for {_duration(now - since)}{more}: {title}"
         if self._state == "trying again":
-            return f"waiting: trying again in {_duration(max(self._until - now, 0.0))}"
+            return f"trying again in {_duration(max(self._until - now, 0.0))}"
         return f"{self._state} ({_duration(now - self._since)})"
 
     def _draw(self) -> None:

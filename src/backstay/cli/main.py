@@ -154,18 +154,18 @@ def _command_help(command: str) -> str:
         "exec": (
             "usage: backstay exec [OPTIONS] [PROMPT]\n"
             "       backstay exec [OPTIONS] resume ID|--last [PROMPT]\n\n"
-            "Run a turn without asking back. Without PROMPT, or with -, it is read from stdin;\n"
-            "what stands on stdin beside a PROMPT is appended to it as a <stdin> block.\n"
+            "Run a turn without asking back. Without PROMPT, or with -, it is read from\n"
+            "stdin; what stands there beside a PROMPT is appended to it as a <stdin> block.\n"
             "The answer goes to stdout, progress to stderr.\n"
         ),
         "resume": (
             "usage: backstay resume [OPTIONS] ID|--last [PROMPT]\n\n"
-            "Go on with a session; the same as exec resume. Without PROMPT, and with nothing on\n"
-            "stdin, the cut turn is finished. The beginning of an ID is enough.\n"
+            "Go on with a session; the same as exec resume. Without PROMPT, and with nothing\n"
+            "on stdin, the cut turn is finished. The beginning of an ID is enough.\n"
         ),
         "continue": (
             "usage: backstay continue [OPTIONS] [ID|--last]\n\n"
-            "Finish the cut turn of a session, by default of the newest one of this folder.\n"
+            "Finish the cut turn of a session, by default of the newest one in this folder.\n"
         ),
     }[command]
     return (

@@ -115,7 +115,7 @@ class Style(msgspec.Struct, frozen=True):
 
     def __call__(self, text: str, *codes: int) -> str:
         """The text in these SGR codes, where colours are wanted."""
-        if not self.color or not text:
+        if not (self.color and text and codes):
             return text
         return f"\x1b[{';'.join(map(str, codes))}m{text}\x1b[0m"
 
