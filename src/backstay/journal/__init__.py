@@ -12,11 +12,10 @@ from backstay.journal.journal import Journal
 from backstay.journal.lines import Damage, Found
 from backstay.journal.lock import Holder, holder
 from backstay.journal.posix import PosixDisk
-from backstay.journal.reader import DAMAGE, Identity, Reading, read, statement, walk
+from backstay.journal.reader import Identity, Reading, read, statement, walk
 from backstay.journal.sessions import Entry, find, last, list_sessions
 
 __all__ = [
-    "DAMAGE",
     "Absent",
     "Batch",
     "Blobs",

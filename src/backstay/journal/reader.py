@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from backstay.core.history import DAMAGE
 from backstay.core.record import (
     FORMAT,
     LONGEST_LINE,
@@ -36,8 +37,6 @@ _MOST_DAMAGE: Final = 100
 _MOST_STATED: Final = 50
 """Entries of one statement; the rest is counted."""
 _AND_MORE: Final = " more"
-DAMAGE: Final = "damage"
-"""The action of a repair record that states damage."""
 
 
 class Identity(msgspec.Struct, frozen=True):

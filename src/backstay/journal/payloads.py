@@ -1,0 +1,73 @@
+"""Texts too large for a record: kept in blobs, named by their digest where they stood.
+
+Where a text was, the record holds `{"$blob": DIGEST, "bytes": SIZE}`. Only the parts of a record
+that come from outside (items, plans) can hold one.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from backstay.core.record import AnyRecord, Known, Unknown
+from backstay.journal.blobs import Blobs, MissingBlob
+
+LARGEST: Final = 64 * 1024
+"""Bytes of a text that still stands in its record."""
+_MARK: Final = "$blob"
+_FIELDS: Final = ("item", "items", "plan")
+
+
+def outlined(record: Known, blobs: Blobs) -> Known:
+    """The record with its large texts in blobs, which are durable when this returns.
+
+    Raises `StorageError`.
+    """
+
+    def put(text: Any) -> Any:
+        if not isinstance(text, str) or len(text) * 4 <= LARGEST:
+            return text
+        content = text.encode("utf-8", "replace")
+        if len(content) <= LARGEST:
+            return text
+        return {_MARK: blobs.put(content), "bytes": len(content)}
+
+    return _changed(record, put)
+
+
+def inlined(records: Iterable[AnyRecord], blobs: Blobs) -> Iterator[AnyRecord]:
+    """The records with their large texts back in place; one whose blob is lost says so instead."""
+
+    def get(part: Any) -> Any:
+        if not (isinstance(part, dict) and part.keys() == {_MARK, "bytes"}):
+            return part
+        try:
+            return blobs.get(str(part[_MARK])).decode("utf-8", "replace")
+        except MissingBlob as error:
+            return f"({part['bytes']} bytes stood here: {error})"
+
+    for record in records:
+        yield record if isinstance(record, Unknown) else _changed(record, get)
+
+
+def _changed(record: Known, change: Callable[[Any], Any]) -> Known:
+    changes = {}
+    for field in _FIELDS:
+        before = getattr(record, field, None)
+        if before is not None and (after := _walk(before, change)) is not before:
+            changes[field] = after
+    return msgspec.structs.replace(record, **changes) if changes else record
+
+
+def _walk(value: Any, change: Callable[[Any], Any]) -> Any:
+    """The value with every part changed, from outside in; itself where nothing was."""
+    changed = change(value)
+    if changed is not value:
+        return changed
+    if isinstance(value, dict):
+        parts = {key: _walk(part, change) for key, part in value.items()}
+        return parts if any(parts[key] is not value[key] for key in value) else value
+    if isinstance(value, list):
+        listed = [_walk(part, change) for part in value]
+        return listed if any(a is not b for a, b in zip(listed, value, strict=True)) else value
+    return value
