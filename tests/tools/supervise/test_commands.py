@@ -330,6 +330,23 @@ def test_stop_and_limit(session: Session) -> None:
     asyncio.run(run())
 
 
+def test_stop_of_what_was_left_behind(session: Session) -> None:
+    """A stop after a command's exit ends the children it left, and changes nothing of its exit."""
+
+    async def run() -> None:
+        commands = Commands(session.folder)
+        await sh(commands, session.effect("a"), "sleep 300 & setsid -f sleep 300")
+        await sh(commands, session.effect("b"), "exec sleep 300")
+        found = await commands.wait(session.effect("a"), 20)
+        assert await commands.stop(session.effect("a"))
+        await asyncio.to_thread(until, lambda: len(processes_of(session)) == 2)
+        assert await commands.wait(session.effect("a"), 20) == found
+        assert [line.effect for line in await commands.listing()] == [session.effect("b")]
+        assert len(await commands.end()) == 1
+
+    asyncio.run(run())
+
+
 def test_end_tells_what_it_ended(session: Session) -> None:
     """The end of a session ends its commands, records their exits and names them."""
 
