@@ -397,13 +397,15 @@ def test_a_foreign_write_stops_the_journal(place: Place) -> None:
             assert file.read(0, 10_000).endswith(b"}\nx")
 
 
-@pytest.mark.parametrize("text", ["a" * (LONGEST_LINE + 1), object()], ids=["too long", "not JSON"])
-def test_what_can_not_be_read_back_is_not_written(text: object) -> None:
+@pytest.mark.parametrize(
+    "item", [{"a" * (LONGEST_LINE + 1): 1}, {"text": object()}], ids=["too long", "not JSON"]
+)
+def test_what_can_not_be_read_back_is_not_written(item: dict[str, object]) -> None:
     """A record that no reader would take is refused, not acknowledged."""
     disk, folder = simulated(b"".join(lines(twelve())))
     journal, _ = Journal.open(disk, folder, clock)
     with pytest.raises(StorageError, match="record 13"):
-        journal.commit([with_item(prompt(13), {"text": text})])
+        journal.commit([with_item(prompt(13), item)])
     assert disk.count("append") == 1
 
 

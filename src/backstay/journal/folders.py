@@ -32,6 +32,13 @@ def parent(path: str) -> str:
     return path.rpartition("/")[0] or ("/" if path.startswith("/") else ".")
 
 
+def home_of(folder: str) -> str:
+    """The home that a session's folder is in."""
+    for _ in range(5):
+        folder = parent(folder)
+    return folder
+
+
 def make_day(disk: Disk, home: str, day: str) -> None:
     """Make the folders down to a day's, durably.
 

@@ -11,8 +11,17 @@ import msgspec
 
 from backstay.core.record import LONGEST_LINE, Codec, Known
 from backstay.errors import NewerFormat, StorageError, UnknownSession, UsageError
+from backstay.journal.blobs import Blobs
 from backstay.journal.disk import Absent, Disk, File, Lease
-from backstay.journal.folders import journal_path, lock_path, make_day, parent, session_folder
+from backstay.journal.folders import (
+    home_of,
+    journal_path,
+    lock_path,
+    make_day,
+    parent,
+    session_folder,
+)
+from backstay.journal.payloads import LARGEST, inlined, outlined
 from backstay.journal.reader import Reading, read
 
 Clock = Callable[[], float]
@@ -40,6 +49,8 @@ class Journal:
         self._lease = lease
         self._clock = clock
         self._codec = Codec()
+        self.blobs = Blobs(disk, home_of(folder), folder.rpartition("/")[2])
+        """Where texts go that are too large for a record."""
         self._size = file.size()
         self._prefix = b""
         self._unsynced_folders = [folder, parent(folder)]
@@ -82,6 +93,7 @@ class Journal:
             lease.release()
             raise
         journal = cls(disk, folder, file, lease, clock=clock, last=reading.next_n - 1)
+        reading.records = list(inlined(reading.records, journal.blobs))
         journal._size = reading.size
         journal._prefix = b"\n" if reading.unclosed else b""
         return journal, reading
@@ -148,6 +160,8 @@ class Journal:
             record.t = now
             try:
                 line = self._codec.encode(record)
+                if len(line) > LARGEST:
+                    line = self._codec.encode(outlined(record, self.blobs))
             except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
                 raise StorageError(f"record {record.n} can't be written: {error}") from error
             if len(line) > LONGEST_LINE:

@@ -85,7 +85,7 @@ class _Node:
             content = self.live[:]
             unsynced = _clipped(self.unsynced + self.doubtful, len(content))
             if unsynced:
-                first = min(begin for begin, _ in unsynced)
+                first = max(self.kept, min(begin for begin, _ in unsynced))
                 whole = len(content)
                 del content[_drawn(rng, first, whole) :]
                 for begin, end in _clipped(unsynced, len(content)):

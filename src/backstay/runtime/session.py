@@ -21,7 +21,6 @@ from backstay.core.stream import Ended as StreamEnded
 from backstay.core.turn import Phase, Rules, Turn
 from backstay.errors import StorageError
 from backstay.journal import (
-    Blobs,
     Journal,
     MissingBlob,
     PosixDisk,
@@ -69,7 +68,7 @@ class Session:
         self.settings = settings
         self._journal = journal
         self._watcher = watcher
-        self._blobs = Blobs(PosixDisk(), settings.home, str(os.getpid()))
+        self._blobs = journal.blobs
         self._loaded: dict[Basis, tuple[str, bytes]] = {}
         self._transport: HttpTransport | None = None
         self._new = True

@@ -1,0 +1,67 @@
+"""Large texts leave their records and come back."""
+
+from pathlib import Path
+
+from backstay.core.record import Basis, Call, Output, Prompt, Session
+from backstay.journal import Journal, PosixDisk, read
+from backstay.journal.payloads import LARGEST
+
+ID = "019aaaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee"
+BASIS = Basis("a" * 64, "b" * 64)
+
+
+def _written(home: Path, text: str) -> str:
+    item = {"type": "function_call_output", "call_id": "c", "output": text}
+    with Journal.create(PosixDisk(), str(home), ID, lambda: 1.0) as journal:
+        journal.commit(
+            [
+                Session(n=1, id=ID, cwd="/", basis=BASIS),
+                Call(n=2, attempt=1, index=0, item={"type": "function_call", "call_id": "c"}),
+                Output(n=3, call=2, item=item),
+                Prompt(n=4, id=ID, cwd="/", basis=BASIS, items=[item, item], model="m"),
+            ]
+        )
+        return journal.folder
+
+
+def test_large_text_is_stored_once_and_read_back_whole(home: Path) -> None:
+    """Three records with the same large text leave one blob, and open with the text in place."""
+    text = "é" * LARGEST
+    folder = _written(home, text)
+    assert (Path(folder) / "journal.jsonl").stat().st_size < 4096
+    assert [path.stat().st_size for path in (home / "blobs").iterdir()] == [2 * LARGEST]
+    journal, reading = Journal.open(PosixDisk(), folder, lambda: 2.0)
+    journal.close()
+    output, prompt = reading.records[2:]
+    assert isinstance(output, Output)
+    assert output.item["output"] == text
+    assert isinstance(prompt, Prompt)
+    assert [item["output"] for item in prompt.items] == [text, text]
+
+
+def test_text_that_fits_stands_in_its_record(home: Path) -> None:
+    """Up to the bound nothing is moved, and no blob is made."""
+    folder = _written(home, "x" * LARGEST)
+    assert not (home / "blobs").exists()
+    assert "x" * LARGEST in (Path(folder) / "journal.jsonl").read_text()
+
+
+def test_lost_blob_costs_its_text_and_says_so(home: Path) -> None:
+    """A session whose blob is gone opens all the same; what is missing is named where it stood."""
+    folder = _written(home, "x" * (LARGEST + 1))
+    for blob in (home / "blobs").iterdir():
+        blob.unlink()
+    journal, reading = Journal.open(PosixDisk(), folder, lambda: 2.0)
+    journal.close()
+    output = reading.records[2]
+    assert isinstance(output, Output)
+    assert f"{LARGEST + 1} bytes stood here" in output.item["output"]
+    assert "missing" in output.item["output"]
+
+
+def test_reader_alone_shows_the_digest(home: Path) -> None:
+    """Diagnosis sees the record as it is written."""
+    folder = _written(home, "x" * (LARGEST + 1))
+    output = read(PosixDisk(), f"{folder}/journal.jsonl").records[2]
+    assert isinstance(output, Output)
+    assert set(output.item["output"]) == {"$blob", "bytes"}
