@@ -172,12 +172,14 @@ class Bench:
     def counted(self, name: str, command: str) -> str:
         """A shell command that leaves its name in the ledger when it begins and when it has ended."""
         ledger = shlex.quote(str(self.ledger))
-        return f"echo {name} >> {ledger}; {command}; echo {name}-end >> {ledger}"
+        return f"echo {name} >> {ledger}\n{command}\necho {name}-end >> {ledger}"
 
-    def command(self, name: str, command: str = "true", **more: Any) -> JSON:
+    def command(
+        self, name: str, command: str = "true", call_id: str | None = None, **more: Any
+    ) -> JSON:
         """A call of a counted command; it prints `NAME-output` when it is done."""
-        counted = self.counted(name, f"{command}; echo {name}-output")
-        return call("exec_command", {"cmd": counted, "yield_time_ms": 30_000} | more)
+        counted = self.counted(name, f"{command}\necho {name}-output")
+        return call("exec_command", {"cmd": counted, "yield_time_ms": 30_000} | more, call_id)
 
     def held(self, *items: JSON) -> JSON:
         """A response whose stream stays open behind its items until the client is gone."""

@@ -12,6 +12,7 @@ from tests.processes import processes_of
 
 pytestmark = pytest.mark.processes
 
+NAP = f"sleep 300.{os.getpid()}"
 PATCH = "*** Begin Patch\n*** Add File: new.txt\n+made by the patch\n*** End Patch"
 PATCHED = "Success. Updated the following files:\nA new.txt\n"
 
@@ -125,7 +126,7 @@ def supervisor(starts: list[Start]) -> int:
 @pytest.mark.parametrize("orphan", ["agent first", "supervisor first"])
 def test_killed_together_with_the_supervisor(bench: Bench, orphan: str) -> None:
     """Nobody knows what became of the command: that is said, with what it printed; it is ended."""
-    waits = "echo begun; sleep 300.25"
+    waits = f"echo begun; {NAP}"
     bench.serve(bench.held(bench.command("one", waits)), response(message("done")))
     agent = bench.exec("go")
     bench.wait(lambda: bench.runs("one") and spooled(bench), "the command runs")
@@ -143,14 +144,14 @@ def test_killed_together_with_the_supervisor(bench: Bench, orphan: str) -> None:
     assert told.endswith("begun\n")
     assert bench.statuses() == ["unknown"]
     assert (bench.runs("one"), bench.runs("one-end")) == (1, 0)
-    assert alive("sleep\x00300.25") == []
+    assert alive(NAP.replace(" ", "\0")) == []
 
 
 def test_supervisor_killed_under_a_living_agent(bench: Bench) -> None:
     """The agent notices, ends what is left, says that the outcome is unknown, and goes on."""
     again = bench.command("two")
     bench.serve(
-        response(bench.command("one", "echo begun; sleep 300.26")),
+        response(bench.command("one", f"echo begun; {NAP}")),
         response(again),
         response(message("done")),
     )
@@ -162,7 +163,7 @@ def test_supervisor_killed_under_a_living_agent(bench: Bench) -> None:
     assert "unknown" in first
     assert "begun" in first
     assert second.endswith("two-output\n")
-    assert alive("sleep\x00300.26") == []
+    assert alive(NAP.replace(" ", "\0")) == []
     assert processes_of(bench.home) == {}
     bench.check()
 
