@@ -125,6 +125,8 @@ def compare(work: str, runs: int, peers: dict[str, Callable[[str, str], Run]]) -
             median(found[name], figure) for figure in ("first", "wall", "cpu", "memory")
         )
         print(f"  {name:<10}{first:>16.3f}{wall:>9.3f}{cpu:>9.3f}{memory:>11.1f}")
+    start = median(found["backstay"], "first") / median(found["bare"], "wall")
+    print(f"  backstay's first request / bare interpreter: {start:.2f}")
     for name in list(peers)[1:]:
         ratios = [
             median(found["backstay"], figure) / median(found[name], figure)
