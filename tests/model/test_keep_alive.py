@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from backstay.model.http import HttpTransport
+from backstay.model.http import SOON, HttpTransport
 from tests.model.exchange import exchange, request, run
 from tests.model.servers import (
     CERTIFICATES,
@@ -100,7 +100,7 @@ def test_a_fresh_connection_is_not_tried_again_behind_a_closed_one(secure: bool)
     async def main() -> None:
         transport = HttpTransport(environ={}, ca_file=str(CERTIFICATES / "authority.pem"))
         assert (await exchange(transport, request(server.url))).kind == ""
-        await asyncio.sleep(0.3)  # the close arrives
+        await asyncio.sleep(2 * SOON)  # the close arrives
         assert (await exchange(transport, request(server.url))).kind == "before_head"
         assert len(server.requests) == 2
         await transport.close()

@@ -59,9 +59,9 @@ def _causes(error: BaseException) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """One line, without URLs' secrets and without the number of a system error."""
-    words = [shown(word) if "://" in word else word for word in text.split()]
-    return " ".join(words).partition(" (os error")[0][:LONGEST]
+    """One line, without URLs and without the number of a system error."""
+    line = " ".join(word for word in text.split() if "://" not in word)
+    return line.partition(" (os error")[0].rstrip(": ")[:LONGEST]
 
 
 def _authority(url: str) -> str:

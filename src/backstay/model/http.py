@@ -6,8 +6,10 @@ time: only so can be told whether a failed exchange used a kept-alive connection
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncGenerator, Mapping
 from datetime import timedelta
+from typing import Final
 
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import PyreqwestError
@@ -22,12 +24,17 @@ from backstay.model.pump import Pump, Silence
 from backstay.model.sever import mark, sever
 from backstay.model.transport import Deadlines, Head, HttpRequest, TransportError, shown
 
+SOON: Final = 0.25
+"""Seconds in which a connection that was used has surely been given back."""
+
 
 class _Lease:
-    """A client for one exchange at a time, and whether that exchange opened a connection.
+    """A client for one exchange at a time, and whether that exchange used a kept connection.
 
     The library asks for the proxy when it opens a connection, and for plain HTTP also for every
-    request; so an exchange with fewer questions than the first one had opened none.
+    request; so an exchange with fewer questions than the first one had opened none. One that
+    follows `SOON` after another may have opened one, and used the kept one nevertheless, which was
+    given back meanwhile.
     """
 
     def __init__(self, client: Client, questions: list[None], marked: int) -> None:
@@ -35,17 +42,29 @@ class _Lease:
         self.mark = marked
         self._questions = questions
         self._of_first: int | None = None
+        self._ended = -SOON
+        self._soon = False
 
     def begin(self) -> None:
         self._questions.clear()
+        self._soon = self.just_ended
 
     def answered(self) -> None:
         if self._of_first is None:
             self._of_first = len(self._questions)
 
+    def end(self) -> None:
+        self._ended = time.monotonic()
+
+    @property
+    def just_ended(self) -> bool:
+        return time.monotonic() - self._ended < SOON
+
     @property
     def reused(self) -> bool:
-        return self._of_first is not None and len(self._questions) < self._of_first
+        if self._of_first is None:
+            return False
+        return self._soon or len(self._questions) < self._of_first
 
 
 class _Exchange:
@@ -121,6 +140,7 @@ class HttpTransport:
             raise stalled("stalled", request) from None
         finally:
             await exchange.close()
+            exchange.lease.end()
             self._idle.setdefault(_pool(request), []).append(exchange.lease)
 
     async def close(self) -> None:
@@ -131,7 +151,10 @@ class HttpTransport:
 
     async def _exchange(self, request: HttpRequest) -> _Exchange:
         idle = self._idle.get(_pool(request))
-        exchange = self._prepared(request, idle.pop() if idle else self._lease(request))
+        lease = idle.pop() if idle else self._lease(request)
+        if lease.just_ended:
+            await asyncio.sleep(0.002)  # less than a new connection takes
+        exchange = self._prepared(request, lease)
         try:
             await exchange.open()
         except TransportError as error:
