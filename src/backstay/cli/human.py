@@ -11,17 +11,8 @@ from typing import Final
 from backstay.cli import calls
 from backstay.cli.kept import Kept, Past, Totals, is_answer, last_message, reasoning_text
 from backstay.cli.shown import Shown
-from backstay.cli.terminal import (
-    BOLD,
-    DIM,
-    GREEN,
-    RED,
-    YELLOW,
-    Sink,
-    Style,
-    harmless,
-    one_line,
-)
+from backstay.cli.sink import Sink
+from backstay.cli.terminal import BOLD, DIM, GREEN, RED, YELLOW, Style, harmless, one_line
 from backstay.core.items import Item, kind, message_text, tool_name
 from backstay.core.record import Attempt, AttemptEnd, Call, ItemRecord, Known, Output
 from backstay.core.retry import explain
@@ -94,10 +85,9 @@ class Human:
         self.answer = ""
         """The last message that was settled as kept."""
 
-    def opened(self, session: str, folder: str, headline: str = "") -> None:
-        """The session is there; nothing of a turn has happened."""
+    def opened(self, session: str, folder: str, headline: str) -> None:
         self._past = Past(folder)
-        self._line(f"{headline}session {session}", DIM)
+        self._line(f"{harmless(headline)}session {session}", DIM)
 
     def __call__(self, event: WatchEvent) -> None:
         """Take what happened."""
@@ -124,14 +114,12 @@ class Human:
                 pass
 
     def tick(self) -> None:
-        """Time has passed: draw the last line anew, or break a long silence."""
         if self._style.live:
             self._draw()
         elif self._state and self._clock() - self._spoke >= HEARTBEAT:
             self._line(f"still {self._doing()}", DIM)
 
     def ended(self, ended: Finished, lines: list[str], again: str) -> None:
-        """The turn is over, and commands that it left are ended (`lines`); `again`: how to go on."""
         self._state = ""
         for line in lines:
             self._line(harmless(line), DIM)
@@ -150,8 +138,7 @@ class Human:
         if again:
             self._line(again, DIM)
 
-    def failed(self) -> None:
-        """Something ended the run outside of a turn; what it was is said elsewhere."""
+    def failed(self, message: str) -> None:
         self._clear()
 
     # Records

@@ -39,8 +39,7 @@ class JsonLines:
         self.answer = ""
         """The last message that was settled as kept."""
 
-    def opened(self, session: str, folder: str) -> None:
-        """The session is there; nothing of a turn has happened."""
+    def opened(self, session: str, folder: str, headline: str) -> None:
         self._past = Past(folder)
         self._emit("thread.started", thread_id=session, session=folder)
 
@@ -59,8 +58,10 @@ class JsonLines:
             case _:
                 pass
 
-    def ended(self, ended: Finished) -> None:
-        """The turn is over, and commands that it left are ended."""
+    def tick(self) -> None:
+        pass
+
+    def ended(self, ended: Finished, lines: list[str], again: str) -> None:
         if ended.outcome == "nothing":
             self._emit("error", message=f"nothing to continue: {ended.reason}")
             return
@@ -81,7 +82,6 @@ class JsonLines:
         )
 
     def failed(self, message: str) -> None:
-        """Something ended the run outside of a turn."""
         self._emit("error", message=message)
         if self._turn_started:
             self._emit("turn.failed", error={"message": message})

@@ -177,7 +177,9 @@ def _command_help(command: str) -> str:
 
 def _complain(message: str) -> None:
     """One line on stderr, whatever the message holds."""
-    text = " ".join(message.split())
+    from backstay.cli.terminal import harmless
+
+    text = " ".join(harmless(message).split())
     try:
         print(f"backstay: {text}", file=sys.stderr)
     except (OSError, ValueError, UnicodeError):

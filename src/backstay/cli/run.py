@@ -11,16 +11,15 @@ from typing import Final
 
 from backstay import __version__
 from backstay.cli.arguments import Run
-from backstay.cli.human import Human
-from backstay.cli.jsonl import JsonLines
+from backstay.cli.face import Face
 from backstay.cli.prompt import read_prompt
 from backstay.cli.signals import Signals
-from backstay.cli.terminal import Sink, harmless, style, width
+from backstay.cli.sink import Sink
 from backstay.errors import BackstayError, UnknownSession, UsageError
 from backstay.runtime.config import default_home, load
 from backstay.runtime.session import Session
 from backstay.runtime.settings import Settings, settings
-from backstay.runtime.watch import Finished, WatchEvent
+from backstay.runtime.watch import Finished
 
 _CODES: Final = {"completed": 0, "failed": 1, "superseded": 1, "storage": 4, "nothing": 2}
 _LIVE_TICK: Final = 0.2
@@ -60,7 +59,8 @@ class _Conversation:
         self._prompt = ""
         if asked.action != "continue":
             self._prompt = read_prompt(asked.prompt, optional=asked.action == "resume")
-        self._watcher = self._make_watcher()
+        self._every = _TICK
+        self._face = self._make_face()
 
     async def run(self) -> int:
         """Open the session, run the turn, close the session, say how it went."""
@@ -68,7 +68,7 @@ class _Conversation:
             self._session = session = await self._open()
             self._opened(session)
             turn = session.prompt(self._prompt) if self._prompt else session.resume()
-            with _Ticking(self._tick, _LIVE_TICK if self._live else _TICK):
+            with _Ticking(self._tick, self._every):
                 ended = await turn
                 lines = await session.close()
         except BackstayError as error:
@@ -134,72 +134,62 @@ class _Conversation:
             asked.session = folder.rpartition("/")[2]
         return asked.session
 
-    def _make_watcher(self) -> Human | JsonLines:
+    def _make_face(self) -> Face:
+        """The one output that is used is loaded."""
         resuming = not self._prompt
-        self._live = False
         if self._asked.json:
+            from backstay.cli.jsonl import JsonLines
+
             return JsonLines(self._out.write, resuming=resuming)
+        from backstay.cli.human import Human
+        from backstay.cli.terminal import style, width
+
         looks = style(self._asked.color, self._err, os.environ)
-        self._live = looks.live
-        streaming = self._out.is_terminal
+        self._every = _LIVE_TICK if looks.live else _TICK
         return Human(
             self._out,
             self._err,
             looks,
             time.monotonic,
-            streaming=streaming,
+            streaming=self._out.is_terminal,
             width=width,
             resuming=resuming,
         )
 
     async def _open(self) -> Session:
         if self._asked.action == "new":
-            return await Session.create(self._settings, self._watch)
-        return await Session.open(self._settings, self._which(), self._watch)
+            return await Session.create(self._settings, self._face)
+        return await Session.open(self._settings, self._which(), self._face)
 
     def _opened(self, session: Session) -> None:
         """From here on a signal, or a closed stdout, interrupts the turn."""
         self._signals.bind(session.interrupt)
         self._signals.on_exit = lambda: self._say(f"ended at once; {self._again()}")
         self._out.on_closed = lambda why: session.interrupt(f"stdout was closed: {why}")
-        if isinstance(self._watcher, JsonLines):
-            self._watcher.opened(session.id, session.folder)
-            return
         provider = self._settings.provider.name
         headline = f"backstay {__version__}, {self._settings.model} at {provider}, "
-        self._watcher.opened(session.id, session.folder, harmless(headline))
-
-    def _watch(self, event: WatchEvent) -> None:
-        self._watcher(event)
+        self._face.opened(session.id, session.folder, headline)
 
     def _tick(self) -> None:
         self._out.look()
-        if isinstance(self._watcher, Human):
-            self._watcher.tick()
+        self._face.tick()
 
     # After
 
     def _ended(self, ended: Finished, lines: list[str]) -> int:
-        watcher = self._watcher
-        if isinstance(watcher, JsonLines):
-            watcher.ended(ended)
-        else:
-            watcher.ended(ended, lines, self._again())
+        self._face.ended(ended, lines, self._again())
         code = _CODES.get(ended.outcome, self._signals.code)
         if ended.outcome == "nothing":
             self._say(f"backstay: nothing to continue: {ended.reason}; give a prompt")
         elif ended.outcome == "completed" and self._asked.output:
-            code = self._write_answer(watcher.answer)
-        elif isinstance(watcher, JsonLines) and code:
-            self._say(f"backstay: {harmless(ended.reason)}; {self._again()}")
+            code = self._write_answer(self._face.answer)
+        elif code and self._asked.json:
+            self._say("; ".join(filter(None, (f"backstay: {ended.reason}", self._again()))))
         return code
 
     def _failed(self, message: str) -> None:
         """What was begun is still there: say where."""
-        if isinstance(self._watcher, JsonLines):
-            self._watcher.failed(message)
-        else:
-            self._watcher.failed()
+        self._face.failed(message)
         if self._session is not None and self._again():
             self._say(self._again())
 
@@ -220,7 +210,14 @@ class _Conversation:
         return 0
 
     def _say(self, line: str) -> None:
-        self._err.text(f"{line}\n")
+        self._err.text(f"{_line(line)}\n")
+
+
+def _line(text: str) -> str:
+    """On one line, with nothing in it that a terminal would act on."""
+    from backstay.cli.terminal import harmless
+
+    return " ".join(harmless(text).split())
 
 
 class _Ticking:

@@ -1,10 +1,11 @@
 """How much of a command's output a person sees: its beginning as it comes, its end at the end."""
 
 import codecs
+import re
 from collections import deque
 from typing import Final
 
-from backstay.cli.terminal import plain
+from backstay.cli.terminal import harmless
 
 HEAD: Final = 20
 """Lines that are shown as they come."""
@@ -14,6 +15,11 @@ LONGEST: Final = 400
 """Characters of a line."""
 _PARTIAL: Final = 64 * 1024
 """Characters without a newline after which a line is taken as it is."""
+
+_SEQUENCE: Final = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])"
+)
+"""Terminal control sequences, as commands print them for colours and titles."""
 
 
 class Shown:
@@ -52,3 +58,11 @@ class Shown:
 def _bounded(line: str) -> str:
     text = plain(line)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def plain(text: str) -> str:
+    """A command's output: sequences taken out, overprinted lines as they end up, then harmless."""
+    text = _SEQUENCE.sub("", text).replace("\r\n", "\n")
+    if "\r" in text:
+        text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
+    return harmless(text)
