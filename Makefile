@@ -12,7 +12,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all check test fix deep bench demo npm coverage lock clean help
+.PHONY: all check test fix deep bench demo npm coverage docs lock clean help
 
 all: check test
 
@@ -55,6 +55,10 @@ coverage: $(READY)
 	@$(BIN)/coverage run -m pytest -q $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
+
+## docs: draw the turn machine's table into ARCHITECTURE.md
+docs: $(READY)
+	@$(BIN)/python -m tests.core.draw
 
 ## lock: renew requirements-dev.lock from pyproject.toml (needs uv)
 lock:

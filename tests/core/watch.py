@@ -13,9 +13,11 @@ from backstay.core.commands import Adopt, Append, Command, Finish, Probe, Send, 
 from backstay.core.history import History
 from backstay.core.items import Item, kind, tool_name
 from backstay.core.pairing import OUTPUTS, problems
-from backstay.core.record import Attempt, Known, Output, Repair, Start
+from backstay.core.record import Attempt, Known, Output, Repair, Start, TurnEnd
 from backstay.core.turn import TABLE, Phase, Rules, Turn
 from backstay.core.view import view
+
+TOLD_AS_MESSAGES = {"local_shell_call_output", "computer_call_output", "tool_search_output"}
 
 Row = tuple[Phase, type]
 
@@ -85,8 +87,8 @@ class Watched:
             case Adopt(call) | Probe(call):
                 assert self.turn.history.calls[call].output is None
                 self.running |= {call} if isinstance(command, Adopt) else set()
-            case Finish(outcome=outcome) if outcome != "storage":
-                assert self.world.durable == self.issued(), "said to be over, but not on disk (P4)"
+            case Finish(turn, outcome) if turn and outcome != "storage":
+                self._finish(turn, outcome)
 
     def _append(self, records: Iterable[Known]) -> None:
         """Numbers have no gap, and no call gets a second output or one that lies."""
@@ -132,6 +134,12 @@ class Watched:
         item = self.turn.history.calls[call].record.item
         return self.turn.rules.tools[tool_name(item)].parallel
 
+    def _finish(self, turn: int, outcome: str) -> None:
+        """P4: a turn is over when the record that says so is on disk."""
+        ends = [one for one in self.world.records if isinstance(one, TurnEnd) and one.turn == turn]
+        durable = [one.outcome for one in ends if one.n <= self.world.durable]
+        assert outcome in durable, "said to be over, but not on disk (P4)"
+
     def check_replay(self) -> None:
         """What the records add up to is what the machine holds."""
         live, again = self.turn.history, replay(self.world.records)
@@ -158,8 +166,9 @@ def text(item: Item) -> bytes:
 
 
 def answers(records: list[Known]) -> list[bytes]:
-    """What the outputs say whose calls are recorded."""
-    return [text(one.item) for one in records if isinstance(one, Output)]
+    """What the outputs say, those aside whose pairs are told as messages."""
+    found = [one.item for one in records if isinstance(one, Output)]
+    return [text(item) for item in found if kind(item) not in TOLD_AS_MESSAGES]
 
 
 def starts(records: Iterable[Known]) -> dict[int, Start]:
