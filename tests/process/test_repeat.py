@@ -2,7 +2,7 @@
 
 import pytest
 
-from backstay.chaos import cut, custom_call, message, repeat, response
+from backstay.chaos import custom_call, cut, message, repeat, response
 from tests.process.agent import Bench
 
 pytestmark = pytest.mark.processes

@@ -92,17 +92,29 @@ class History:
         """The turn that began last, ended or not."""
         self.reasoning_from = 0
         """Encrypted reasoning of records below this number was refused and is not sent."""
+        self._lost_after = 0
+        """Records are missing behind this one, and behind none after it."""
 
     def apply(self, record: AnyRecord) -> None:
         """Take one record in. Records that refer to nothing that is known lose nothing else."""
+        if record.n > self.next and not _is_statement(record):
+            self._lost_after = self.next - 1
         self.next = max(self.next, record.n + 1)
         fold = getattr(self, f"_{record.__struct_config__.tag}", None)
         if fold is not None:
             fold(record)
 
     def open_calls(self) -> list[CallState]:
-        """Calls without an output, in order."""
-        return [call for call in self.calls.values() if call.output is None]
+        """Calls without an output, in order; a start that damage may have taken is stood in for.
+
+        Only where no record behind a call is missing is a missing start the proof of none.
+        """
+        found = [call for call in self.calls.values() if call.output is None]
+        for call in found:
+            n = call.record.n
+            if call.start is None and n <= self._lost_after:
+                call.start = Start(n=n, call=n, effect=f"{self.id}-{n}")
+        return found
 
     def open_attempts(self) -> list[AttemptState]:
         """Attempts whose end is not recorded."""
@@ -231,3 +243,8 @@ def made_calls(attempt: AttemptState) -> bool:
 def complete(one: ItemRecord | Call) -> bool:
     """Whether the provider said the item in full."""
     return not is_partial(one.item)
+
+
+def _is_statement(record: AnyRecord) -> bool:
+    """A statement of damage leaves numbers out for what a torn tail can have held."""
+    return isinstance(record, Repair) and record.action == DAMAGE
