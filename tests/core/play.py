@@ -177,6 +177,8 @@ class Play:
             {"type": "web_search_call", "id": "ws", "status": "completed"},
             {"type": "shell_call", "call_id": ident, "action": {}},
             {"type": "local_shell_call", "call_id": ident, "action": {}},
+            {"type": "tool_search_call", "execution": "server", "call_id": None},
+            {"type": "tool_search_output", "execution": "server", "call_id": None, "tools": []},
         ]
         return made[self.pick(len(made))]
 

@@ -389,7 +389,10 @@ def test_a_preparation_may_end_a_call_without_an_effect(playbook: Make) -> None:
     [
         (function("c1", name="fly"), "no tool 'fly' here; it was not run. The tools are: alone"),
         (function("c1", '{"cmd": "rm'), "arguments of this call to look are not a JSON object"),
-        ({"type": "shell_call", "call_id": "c1"}, "no tool 'shell_call'"),
+        (
+            {"type": "shell_call", "call_id": "c1", "environment": {"type": "local"}},
+            "no tool 'shell_call'",
+        ),
     ],
 )
 def test_a_call_that_can_not_run_is_answered(playbook: Make, call: Item, words: str) -> None:
@@ -1038,13 +1041,18 @@ def test_an_adopted_call_has_its_deadline(playbook: Make) -> None:
 
 
 def test_only_a_tool_declared_safe_runs_again(playbook: Make) -> None:
-    """Row five of DESIGN 5: under its first start record, so with the same effect id."""
+    """Row five of DESIGN 5: with the same effect id, once a new start record is on disk.
+
+    The first one was read back, which does not mean that it was synced.
+    """
     past = Past()
     cut_after(past, name="safe")
     (
         playbook(past.records)
         << "probe 4"
         >> settled(4, "unknown")
+        << "append start of 4"
+        >> SYNCED
         << "start 4 a"
         >> finished(4)
         << "append output of 4 done; end of 3 died"

@@ -316,6 +316,36 @@ def test_built_in_calls_are_paired_by_their_own_ids() -> None:
     assert problems(found) == []
 
 
+SEARCH: Item = {"type": "tool_search_call", "execution": "server", "call_id": None}
+TOOLS: Item = {"type": "tool_search_output", "execution": "server", "call_id": None, "tools": []}
+HOSTED: Item = {
+    "type": "shell_call",
+    "call_id": "h1",
+    "environment": {"type": "container_reference", "container_id": "cntr_1"},
+}
+PRINTED: Item = {"type": "shell_call_output", "call_id": "h1", "output": []}
+
+
+@pytest.mark.parametrize("pair", [(SEARCH, TOOLS), (HOSTED, PRINTED)])
+def test_hosted_calls_are_sent_with_the_output_that_the_provider_said(
+    pair: tuple[Item, Item],
+) -> None:
+    """Both halves, in their places; a half alone is not sent, nor its reasoning (FACTS 8, 14)."""
+    past, _, attempt = begun()
+    past.item(attempt, 0, thought("rs"))
+    past.item(attempt, 1, pair[0])
+    past.item(attempt, 2, pair[1])
+    past.item(attempt, 3, pair[1])
+    past.item(attempt, 4, pair[0])
+    past.item(attempt, 5, pair[0])
+    past.item(attempt, 6, said("x"))
+    found = past.view()
+    assert [item["type"] for item in found] == (
+        ["message", "reasoning", pair[0]["type"], pair[1]["type"], "message"]
+    )
+    assert problems(found) == []
+
+
 def test_the_view_leaves_history_as_it_is() -> None:
     """Twice the same, and no item of the journal is changed by it."""
     past, _, attempt = begun()

@@ -11,8 +11,8 @@ import msgspec
 from backstay.core import events as e
 from backstay.core.commands import Adopt, Append, Command, Finish, Probe, Send, StartCall
 from backstay.core.history import History
-from backstay.core.items import Item, kind, tool_name
-from backstay.core.pairing import OUTPUTS, problems
+from backstay.core.items import OUTPUTS, Item, kind, tool_name
+from backstay.core.pairing import problems
 from backstay.core.record import Attempt, Known, Output, Repair, Start, TurnEnd
 from backstay.core.turn import TABLE, Phase, Rules, Turn
 from backstay.core.view import view

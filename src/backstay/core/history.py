@@ -8,7 +8,15 @@ from typing import Final
 
 import msgspec
 
-from backstay.core.items import Item, is_partial, is_server_call, message, message_text
+from backstay.core.items import (
+    OUTPUTS,
+    Item,
+    is_partial,
+    is_server_call,
+    kind,
+    message,
+    message_text,
+)
 from backstay.core.record import (
     AnyRecord,
     Attempt,
@@ -222,7 +230,11 @@ class History:
 
 def last_done(attempt: AttemptState) -> int:
     """The index of the attempt's last completed call, server-run ones included; -1 without one."""
-    done = [one.index for one in attempt.items if isinstance(one, Call) or is_server_call(one.item)]
+    done = [
+        one.index
+        for one in attempt.items
+        if isinstance(one, Call) or is_server_call(one.item) or kind(one.item) in OUTPUTS
+    ]
     return max(done, default=-1)
 
 

@@ -21,6 +21,9 @@ CLIENT_CALLS: Final[dict[str, str]] = {
 }
 """Call items that the client answers, with the type of the answer (FACTS 13 and 14)."""
 
+OUTPUTS: Final = frozenset(CLIENT_CALLS.values())
+"""Items that answer a call, ours or a hosted one."""
+
 RUNNABLE: Final = frozenset({"function_call", "custom_tool_call"})
 """Call items that name one of our tools; the others are answered without being run."""
 
@@ -46,18 +49,21 @@ def kind(item: Item) -> str:
 
 def is_call(item: Item) -> bool:
     """Whether the client owes an output for this item."""
+    return kind(item) in CLIENT_CALLS and not is_hosted(item)
+
+
+def is_hosted(item: Item) -> bool:
+    """Whether the provider runs this call and says its output as an item of the same response."""
     name = kind(item)
     if name == "tool_search_call":
-        return item.get("execution") == "client"
-    return name in CLIENT_CALLS
+        return item.get("execution") != "client"
+    where = item.get("environment") if name == "shell_call" else None
+    return isinstance(where, dict) and str(where.get("type")).startswith("container")
 
 
 def is_server_call(item: Item) -> bool:
-    """Whether the provider ran this call, so that it counts as done without an output."""
-    name = kind(item)
-    return name in SERVER_CALLS or (
-        name == "tool_search_call" and item.get("execution") != "client"
-    )
+    """Whether the provider ran this call, so that it counts as done without an output of ours."""
+    return kind(item) in SERVER_CALLS or is_hosted(item)
 
 
 def is_partial(item: Item) -> bool:

@@ -5,9 +5,8 @@ The check is P1 as code: the simulator and the driver run it over every request.
 
 from typing import Any
 
-from backstay.core.items import CLIENT_CALLS, Item, call_id, is_call, kind
+from backstay.core.items import CLIENT_CALLS, OUTPUTS, Item, call_id, is_call, is_hosted, kind
 
-OUTPUTS = frozenset(CLIENT_CALLS.values())
 _PLAIN = frozenset({"function_call", "custom_tool_call"})
 
 
@@ -37,7 +36,9 @@ def problems(items: list[Item]) -> list[str]:
     answered: set[str] = set()
     for at, item in enumerate(items):
         ident = call_id(item)
-        if is_call(item):
+        if item.get("call_id", "") is None:
+            continue  # a hosted call or its output, which the provider paired itself
+        if is_call(item) or is_hosted(item):
             if ident in calls:
                 found.append(f"item {at}: call id {ident} is used twice")
             calls[ident] = at

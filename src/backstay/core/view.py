@@ -12,16 +12,17 @@ import msgspec
 from backstay.core.dialect import Dialect
 from backstay.core.history import AttemptState, History, Messages, complete
 from backstay.core.items import (
+    OUTPUTS,
     Item,
     arguments,
     call_id,
     is_call,
+    is_hosted,
     kind,
     message,
     message_text,
     tool_name,
 )
-from backstay.core.pairing import OUTPUTS
 from backstay.core.record import Call, ItemRecord, Output
 
 Entry = ItemRecord | Call
@@ -81,6 +82,8 @@ def _attempt(
         if one.n not in dropped and complete(one) and _sendable(history, one, dialect)
     ]
     kept.sort(key=lambda one: one.index)
+    alone = _unpaired(kept)
+    kept = [one for one in kept if one.n not in alone]
     kept = [one for at, one in enumerate(kept) if _stands(history, kept, at, dialect)]
     if dialect.calls_together:
         kept = _together(kept)
@@ -104,6 +107,20 @@ def _sendable(history: History, one: Entry, dialect: Dialect) -> bool:
     return _sent(one.item, dialect) is not None
 
 
+def _unpaired(kept: list[Entry]) -> set[int]:
+    """Hosted calls without the output that the provider owes, and outputs without such a call."""
+    calls: dict[Any, int] = {}
+    alone: set[int] = set()
+    for one in kept:
+        name = one.item.get("call_id")
+        if is_hosted(one.item):
+            alone |= {calls[name]} if name in calls else set()
+            calls[name] = one.n
+        elif kind(one.item) in OUTPUTS and calls.pop(name, 0) == 0:
+            alone.add(one.n)
+    return alone | set(calls.values())
+
+
 def _stands(history: History, kept: list[Entry], at: int, dialect: Dialect) -> bool:
     """Whether an item may be sent: reasoning needs the very item that followed it (FACTS 8)."""
     one = kept[at]
@@ -117,7 +134,7 @@ def _stands(history: History, kept: list[Entry], at: int, dialect: Dialect) -> b
         at += 1
         if at == len(kept) or kept[at].index != kept[at - 1].index + 1:
             return False
-    return kind(kept[at].item) not in _NO_TEXT_ANSWER
+    return not (isinstance(kept[at], Call) and kind(kept[at].item) in _NO_TEXT_ANSWER)
 
 
 def _together(kept: list[Entry]) -> list[Entry]:
