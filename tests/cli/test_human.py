@@ -250,3 +250,12 @@ def test_a_sink_finds_out_that_its_reader_is_gone() -> None:
         sink.look()
         assert len(told) == 1
         os.close(writing)
+
+
+def test_an_output_that_was_not_watched_is_shown_from_its_record(screens: Any) -> None:
+    """A call that an earlier process started: its text, bounded, beginning and end."""
+    screen = screens()(s.prompt(), s.attempt(3), s.call(4, 3, 0))
+    text = "".join(f"line {n}\n" for n in range(100))
+    screen(s.output(5, 4, text, show={"exit_code": 0}))
+    assert "$ ls\n  line 0\n  line 1\n" in screen.err
+    assert "line 99\n  exit 0\n" in screen.err

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -384,3 +386,51 @@ def test_ps_lists_what_is_alive(command: Command) -> None:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=50)
     assert command.run("ps").out == ""
+
+
+def test_a_disk_that_refuses_ends_the_turn_and_loses_nothing(command: Command) -> None:
+    """Exit 4, turn.failed all the same; with room again the true output is there."""
+    script = [response(call("exec_command", {"cmd": "seq 700; echo x >> ran"}))]
+    with provider(command, *script, response(message("ok"))) as server:
+        shell = 'ulimit -f 8; exec "$0" -m backstay exec --json -m m p'
+        limited = subprocess.run(
+            ["sh", "-c", shell, sys.executable],
+            cwd=command.cwd,
+            env=command.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        done = Done(limited.returncode, limited.stdout.decode(), limited.stderr.decode())
+        assert done.code == 4
+        assert done.types[-1] == "turn.failed"
+        assert "could not be recorded" in done.events[-1]["error"]["message"]
+        assert done.complaint.endswith(f"backstay resume {done.session}")
+        again = command.run("resume", "--json", done.session)
+        assert again.code == 0, again.err
+        (output,) = [i for i in server.requests[-1].body["input"] if "output" in i]
+        assert output["output"].endswith("\n699\n700\n")
+    assert (command.cwd / "ran").read_text() == "x\n"
+
+
+def test_a_call_that_a_killed_process_left_is_told_by_the_next_one(command: Command) -> None:
+    """The command outlives the killed agent: `resume` shows its true output and exit code."""
+    text = "touch running; while [ ! -e go ]; do sleep 0.05; done; echo late"
+    with provider(
+        command, response(call("exec_command", {"cmd": text})), response(message("ok"))
+    ) as server:
+        with ended(command.start("exec", "--json", "-m", "m", "p")) as process:
+            assert process.stdout
+            session = json.loads(process.stdout.readline())["thread_id"]
+            wait_for((command.cwd / "running").exists)
+            process.kill()
+            process.wait()
+        (command.cwd / "go").touch()
+        done = command.run("exec", "resume", session, "--json")
+        assert done.code == 0, done.err
+        items = [event["item"] for event in done.events if event["type"] == "item.completed"]
+        (item,) = [one for one in items if one["type"] == "command_execution"]
+        assert (item["command"], item["exit_code"]) == (text, 0)
+        assert item["aggregated_output"] == "late\n"
+        assert judge(server.requests).ok, judge(server.requests).table()
+    assert not processes_of(command.home)

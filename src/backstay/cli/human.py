@@ -133,7 +133,8 @@ class Human:
         if ended.outcome == "completed":
             self._line(f"done in {took}", GREEN)
         else:
-            self._line(f"{ended.outcome} after {took}: {harmless(ended.reason)}", RED)
+            word = "stopped by the disk" if ended.outcome == "storage" else ended.outcome
+            self._line(f"{word} after {took}: {harmless(ended.reason)}", RED)
         self._line(self._tokens(), DIM)
         if again:
             self._line(again, DIM)
@@ -204,7 +205,8 @@ class Human:
         if name in ("exec_command", "write_stdin"):
             if shown is None:
                 shown = Shown()
-                shown.feed(calls.printed(record, self._past.folder).encode("utf-8", "replace"))
+                text = calls.printed(record, self._past.folder)
+                self._lines(shown.feed(text.encode("utf-8", "replace")))
             self._lines(shown.rest())
         took = f" after {_duration(self._clock() - since)}" if since is not None else ""
         code = calls.exit_code(record)

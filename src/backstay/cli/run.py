@@ -35,14 +35,16 @@ def run(asked: Run) -> int:
     """Do what the command line asks for; gives the exit code. Raises `BackstayError`."""
     signals = Signals()
     signals.install()
-    home = _ephemeral_home() if asked.ephemeral else default_home(os.environ)
+    if not asked.ephemeral:
+        return asyncio.run(_Conversation(asked, default_home(os.environ), signals).run())
+    import shutil
+
+    home = _ephemeral_home()
+    signals.on_exit = lambda: shutil.rmtree(home, ignore_errors=True)
     try:
         return asyncio.run(_Conversation(asked, home, signals).run())
     finally:
-        if asked.ephemeral:
-            import shutil
-
-            shutil.rmtree(home, ignore_errors=True)
+        shutil.rmtree(home, ignore_errors=True)
 
 
 class _Conversation:
@@ -165,7 +167,9 @@ class _Conversation:
         """From here on a signal, or a closed stdout, interrupts the turn."""
         self._signals.bind(session.interrupt)
         self._signals.on_exit = lambda: self._say(f"ended at once; {self._again()}")
-        self._out.on_closed = lambda why: session.interrupt(f"stdout was closed: {why}")
+        # Soon, not now: it may be found out before the prompt is given, and is to end its turn.
+        soon = asyncio.get_running_loop().call_soon
+        self._out.on_closed = lambda why: soon(session.interrupt, f"stdout was closed: {why}")
         provider = self._settings.provider.name
         headline = f"backstay {__version__}, {self._settings.model} at {provider}, "
         self._face.opened(session.id, session.folder, headline)
