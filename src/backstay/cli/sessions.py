@@ -29,8 +29,7 @@ from backstay.core.record import (
     Unknown,
 )
 from backstay.errors import UsageError
-from backstay.journal import PosixDisk, holder, journal_path, lock_path
-from backstay.journal import read as read_journal
+from backstay.journal import PosixDisk, holder, journal_path, lock_path, look
 from backstay.journal.sessions import Entry, find, list_sessions
 from backstay.runtime.config import default_home
 
@@ -101,7 +100,7 @@ def _row(entry: Entry) -> str:
 
 def _show(home: str, name: str) -> None:
     folder = find(PosixDisk(), home, name)
-    reading = read_journal(PosixDisk(), journal_path(folder), everything=True)
+    reading = look(PosixDisk(), folder)
     print(f"session {folder.rpartition('/')[2]}")
     print(f"journal {harmless(journal_path(folder))}")
     who = holder(lock_path(folder))

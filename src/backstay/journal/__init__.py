@@ -8,7 +8,7 @@ from backstay.journal.blobs import Blobs, MissingBlob
 from backstay.journal.disk import Absent, Disk, File, Present, Stat
 from backstay.journal.folders import journal_path, lock_path, session_folder
 from backstay.journal.ids import is_id, uuid7
-from backstay.journal.journal import Journal
+from backstay.journal.journal import Journal, look
 from backstay.journal.lines import Damage, Found
 from backstay.journal.lock import Holder, holder
 from backstay.journal.posix import PosixDisk
@@ -40,6 +40,7 @@ __all__ = [
     "last",
     "list_sessions",
     "lock_path",
+    "look",
     "read",
     "session_folder",
     "statement",

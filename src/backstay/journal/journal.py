@@ -195,3 +195,14 @@ class _Undoing:
         if not isinstance(error, StorageError):
             error = StorageError(f"{self._journal.path}: a write was interrupted: resume")
         self._journal._failure = error  # noqa: SLF001 - its own other half
+
+
+def look(disk: Disk, folder: str) -> Reading:
+    """All that a session's journal holds, large texts in place; takes no lock, writes nothing.
+
+    Raises `EmptySession`, `StorageError`.
+    """
+    reading = read(disk, journal_path(folder), everything=True)
+    blobs = Blobs(disk, home_of(folder), folder.rpartition("/")[2])
+    reading.records = list(inlined(reading.records, blobs))
+    return reading

@@ -60,8 +60,8 @@ def settings(
             'no model is set: use -m MODEL, or write model = "..." into '
             f"{os.path.join(home, 'config.toml')}"
         )
-    chosen = loaded.providers.get(configuration.model_provider, ProviderTable())
-    hidden = [chosen.env_key, *chosen.env_http_headers.values()]
+    tables = loaded.providers.values()
+    hidden = [name for one in tables for name in (one.env_key, *one.env_http_headers.values())]
     roots = [*configuration.sandbox_workspace_write.writable_roots, *add_dirs]
     return Settings(
         home=home,
