@@ -96,6 +96,7 @@ def test_a_failed_sync_leaves_doubt_for_good() -> None:
     found = left(disk)
     assert DURABLE + LATER + b"more" in found
     assert any(content != DURABLE + LATER + b"more" for content in found)
+    assert all(content is not None and content.endswith(b"more") for content in found)
 
 
 def test_a_killed_process_loses_nothing() -> None:

@@ -111,7 +111,7 @@ TABLE: Final[dict[Phase, dict[type[Any], Row]]] = {
         e.DeadlinePassed: Row("stop_late_call", (_P.SETTLING,)),
         e.PromptGiven: Row("accept", (_P.SETTLING,)),
         e.Continued: Row("intend_to_continue", (_P.SETTLING,)),
-        e.Interrupted: Row("interrupt", (_P.SETTLING,)),
+        e.Interrupted: Row("interrupt", (_P.SETTLING, _P.IDLE)),
         e.Noted: Row("note", (_P.SETTLING,)),
     },
     _P.IDLE: {
@@ -192,6 +192,8 @@ class _Live(msgspec.Struct):
 
     stage: Literal["preparing", "held", "running"]
     stopping: Literal["interrupted", "deadline"] | None = None
+    again: bool = False
+    """It was started before, by an agent that ended."""
 
 
 class Turn:
@@ -288,8 +290,9 @@ class Turn:
             case RunAgain() if self._interrupted:
                 self._record(output(self.history.next, call, unknown(self._interrupted, "")))
             case RunAgain():
-                self._live[call.n] = _Live("running")
-                self._commands.append(StartCall(call.n, call.item, start))
+                # The start that was read may be in the page cache only: this one is waited for.
+                self._start(call, start.plan)
+                self._live[call.n].again = True
         self._opened()
 
     def _opened(self) -> None:
@@ -607,6 +610,7 @@ class Turn:
             self._end_turn(turn, "interrupted", event.reason)
         elif self.phase is Phase.SETTLING:
             self._stop_calls()
+            self._opened()
         else:
             self.phase = Phase.STOPPING
             self._stop_stream()
@@ -632,7 +636,9 @@ class Turn:
             if live.stage == "held":
                 self._unhold(lambda one, n=n: isinstance(one, StartCall) and one.call == n)
                 del self._live[n]
-                self._record(output(self.history.next, call, never_started(self._interrupted)))
+                why = self._interrupted
+                result = unknown(why, "") if live.again else never_started(why)
+                self._record(output(self.history.next, call, result))
             elif live.stage == "preparing" or not live.stopping:
                 live.stopping = "interrupted"
                 if live.stage == "running":

@@ -1,0 +1,171 @@
+"""A simulated provider: what it answers is drawn by seed, every ending and every oddity included.
+
+It is strict: a request that a real one would refuse for its history is refused here too.
+"""
+
+from collections import Counter
+from random import Random
+from typing import Any, Final
+
+import msgspec
+
+from backstay.core.commands import Request
+from backstay.core.events import Outcome
+from backstay.core.items import Item, message
+from tests.sim.effects import CUSTOM, TOOLS
+
+MOST_STEPS: Final = 14
+"""Responses with calls that one world is given; behind them only messages come."""
+
+Said = tuple[int, Item]
+"""An item that is said to be done, with its index."""
+
+
+class Reply(msgspec.Struct):
+    """One answer: the items still to come, then how it ends."""
+
+    attempt: int
+    items: list[Said]
+    outcome: Outcome
+
+    @property
+    def next(self) -> str:
+        return "item" if self.items else self.outcome.kind
+
+
+ENDINGS: Final = (
+    Outcome(kind="incomplete", reason="max_output_tokens", code="max_output_tokens"),
+    Outcome(kind="failed", reason="try again", code="server_error"),
+    Outcome(kind="failed", reason="too many", code="rate_limit_exceeded"),
+    Outcome(kind="failed", reason="no more", code="insufficient_quota"),
+    Outcome(kind="failed", reason="an error event", code=""),
+    Outcome(kind="cut", reason="the connection was reset"),
+    Outcome(kind="cut", reason="the stream ended without a terminal event"),
+    Outcome(kind="cut", reason="half an event"),
+    Outcome(kind="stalled", reason="silence for 300 s"),
+)
+REFUSALS: Final = (
+    Outcome(kind="refused", reason="slow down", status=429, retry_after=30.0),
+    Outcome(kind="refused", reason="slow down", status=429, retry_after=900.0),
+    Outcome(kind="refused", reason="bad gateway", status=502),
+    Outcome(kind="refused", reason="overloaded", status=503),
+    Outcome(kind="refused", reason="wrong key", status=401),
+    Outcome(kind="refused", reason="too long", status=400, code="context_length_exceeded"),
+    Outcome(kind="unreachable", reason="connection refused"),
+)
+_BAD_REASONING: Final = Outcome(
+    kind="refused", reason="can't be verified", status=400, code="invalid_encrypted_content"
+)
+
+
+class Provider:
+    """Answers requests; remembers what it refused."""
+
+    def __init__(self, rng: Random, kinds: frozenset[str]) -> None:
+        """`kinds` are the sorts of fault that it may commit."""
+        self.rng = rng
+        self.kinds = kinds
+        self.refused: set[str] = set()
+        """Encrypted reasoning that it never takes again."""
+        self.faults: Counter[str] = Counter()
+        self.calm = False
+        self._steps = 0
+        self._count = 0
+        self._call_ids: list[str] = []
+
+    def answer(self, attempt: int, request: Request) -> Reply:
+        """The answer to a request."""
+        sent = {str(one.get("encrypted_content")) for one in request.input if _reasons(one)}
+        if sent & self.refused:
+            return Reply(attempt, [], _BAD_REASONING)
+        if not self.calm and "refusals" in self.kinds and self.rng.random() < 0.2:
+            self.faults["refusal"] += 1
+            if sent and self.rng.random() < 0.4:
+                self.refused |= sent
+                return Reply(attempt, [], _BAD_REASONING)
+            return Reply(attempt, [], self.rng.choice(REFUSALS))
+        items = self._items()
+        outcome = Outcome(kind="completed", response=f"resp_{attempt}")
+        if not self.calm and "endings" in self.kinds and self.rng.random() < 0.45:
+            self.faults["ending"] += 1
+            outcome = self.rng.choice(ENDINGS)
+            items = items[: self.rng.randint(0, len(items))]
+        if not self.calm and "repeats" in self.kinds and items and self.rng.random() < 0.25:
+            self.faults["repeat"] += 1
+            items = self._repeated(items)
+        return Reply(attempt, items, outcome)
+
+    def _word(self) -> str:
+        self._count += 1
+        return f"k{self._count}"
+
+    def _items(self) -> list[Said]:
+        groups: list[list[Item]] = []
+        rng = self.rng
+        self._steps += 1
+        calls = 0
+        if not self.calm and self._steps <= MOST_STEPS:
+            calls = rng.choice((0, 1, 1, 2, 3, 4))
+        groups += [[self._call()] for _ in range(calls)]
+        if not calls or rng.random() < 0.3:
+            groups.insert(rng.randint(0, len(groups)), [message("assistant", self._word())])
+        if rng.random() < 0.1:
+            groups.append([{"type": "web_search_call", "id": self._word(), "status": "completed"}])
+        for group in groups:
+            if rng.random() < 0.3:
+                group.insert(0, self._reasoning())
+        if "endings" in self.kinds and rng.random() < 0.05:
+            groups.append([self._reasoning()])
+        return list(enumerate(item for group in groups for item in group))
+
+    def _reasoning(self) -> Item:
+        word = self._word()
+        return {"type": "reasoning", "id": f"rs_{word}", "summary": [], "encrypted_content": word}
+
+    def _call(self) -> Item:
+        rng, word = self.rng, self._word()
+        name = rng.choice(tuple(TOOLS))
+        call_id = f"call_{word}"
+        if "repeats" in self.kinds and self._call_ids and rng.random() < 0.15:
+            call_id = rng.choice(self._call_ids)
+        self._call_ids.append(call_id)
+        if name == CUSTOM:
+            item: Item = {"type": "custom_tool_call", "name": name, "input": word}
+        else:
+            encoded = msgspec.json.encode({"token": word}).decode()
+            item = {"type": "function_call", "name": name, "arguments": encoded}
+        item |= {"call_id": call_id, "id": f"fc_{word}", "status": "completed"}
+        if "broken" in self.kinds and rng.random() < 0.15:
+            self.faults["broken call"] += 1
+            item |= self._breakage(item)
+        return item
+
+    def _breakage(self, item: Item) -> dict[str, Any]:
+        """Fields that make it a call that can't be run."""
+        if item["type"] == "custom_tool_call":
+            return {"status": "incomplete"}
+        return self.rng.choice(
+            (
+                {"name": "no_such_tool"},
+                {"arguments": '{"token": "k'},
+                {"arguments": "[1]"},
+                {"arguments": '{"tok', "status": "incomplete"},
+                {"type": "shell_call", "name": "", "action": {"commands": ["ls"]}},
+            )
+        )
+
+    def _repeated(self, items: list[Said]) -> list[Said]:
+        """The same with one done event twice; the second one may say something else."""
+        at = self.rng.randrange(len(items))
+        index, item = items[at]
+        again = dict(item)
+        if self.rng.random() < 0.5:
+            again |= {"id": "another"}
+            if "arguments" in again:
+                again |= {"arguments": msgspec.json.encode({"token": self._word()}).decode()}
+        place = self.rng.randint(at + 1, len(items))
+        return [*items[:place], (index, again), *items[place:]]
+
+
+def _reasons(item: Item) -> bool:
+    return item.get("type") == "reasoning" and bool(item.get("encrypted_content"))
