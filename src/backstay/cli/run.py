@@ -168,8 +168,12 @@ class _Conversation:
         self._signals.bind(session.interrupt)
         self._signals.on_exit = lambda: self._say(f"ended at once; {self._again()}")
         # Soon, not now: it may be found out before the prompt is given, and is to end its turn.
-        soon = asyncio.get_running_loop().call_soon
-        self._out.on_closed = lambda why: soon(session.interrupt, f"stdout was closed: {why}")
+        loop = asyncio.get_running_loop()
+
+        def closed(why: str) -> None:
+            loop.call_soon(session.interrupt, f"stdout was closed: {why}")
+
+        self._out.on_closed = closed
         provider = self._settings.provider.name
         headline = f"backstay {__version__}, {self._settings.model} at {provider}, "
         self._face.opened(session.id, session.folder, headline)
