@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -22,7 +22,7 @@ from backstay.journal import PosixDisk, journal_path, read
 from backstay.journal.sessions import list_sessions
 
 JSON = dict[str, Any]
-PATIENCE = 25.0
+PATIENCE = 20.0
 """Seconds; nothing that a test waits for takes nearly as long."""
 _NOT_INHERITED = (
     "ALL_PROXY",
@@ -246,7 +246,14 @@ class Bench:
 
     def exited(self) -> int:
         """How many effects have their exit recorded by the supervisor."""
-        return len(list(self.folder.glob("effects/*/exit.json")))
+        return len(list(self._effects("exit.json")))
+
+    def spooled(self) -> bool:
+        """Whether the supervisor has saved something that a command printed."""
+        return any(path.stat().st_size for path in self._effects("spool-*"))
+
+    def _effects(self, name: str) -> Iterator[Path]:
+        return self.home.glob(f"sessions/*/*/*/*/effects/*/{name}")
 
     def inputs(self) -> list[list[JSON]]:
         """The input of every request, in order."""

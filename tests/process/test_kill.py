@@ -129,7 +129,7 @@ def test_killed_together_with_the_supervisor(bench: Bench, orphan: str) -> None:
     waits = f"echo begun; {NAP}"
     bench.serve(bench.held(bench.command("one", waits)), response(message("done")))
     agent = bench.exec("go")
-    bench.wait(lambda: bench.runs("one") and spooled(bench), "the command runs")
+    bench.wait(lambda: bench.runs("one") and bench.spooled(), "the command runs")
     pids = [agent.pid, supervisor(bench.starts())]
     if orphan == "supervisor first":
         agent.signal(signal.SIGSTOP)  # else it may record the end before it is killed itself
@@ -156,7 +156,7 @@ def test_supervisor_killed_under_a_living_agent(bench: Bench) -> None:
         response(message("done")),
     )
     agent = bench.exec("go")
-    bench.wait(lambda: bench.runs("one") and spooled(bench), "the command runs")
+    bench.wait(lambda: bench.runs("one") and bench.spooled(), "the command runs")
     os.kill(supervisor(bench.starts()), signal.SIGKILL)
     assert agent.end().code == 0
     first, second = bench.sent()
@@ -166,8 +166,3 @@ def test_supervisor_killed_under_a_living_agent(bench: Bench) -> None:
     assert alive(NAP.replace(" ", "\0")) == []
     assert processes_of(bench.home) == {}
     bench.check()
-
-
-def spooled(bench: Bench) -> bool:
-    """Whether the supervisor has saved what the command printed."""
-    return any(path.stat().st_size for path in bench.folder.glob("effects/*/spool-*"))
