@@ -22,7 +22,12 @@ LONGEST_MODULE = 700
 LONGEST_FUNCTION = 100
 
 # Loaded by name from outside: the console script, `python -m`, and what users import.
-ENTRY_POINTS = {"backstay", "backstay.__main__", "backstay.cli.main"}
+ENTRY_POINTS = {
+    "backstay.tools.supervise.server",
+    "backstay",
+    "backstay.__main__",
+    "backstay.cli.main",
+}
 
 # Where somebody's checkout lies, and where packages come from: neither is the project's business.
 MACHINE_PATH = re.compile(r"(?<![\w.~}])/(?:work|root|tmp/\w)/")
@@ -54,9 +59,11 @@ def names_used(path: Path) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = name_of(path).rsplit(".", node.level)[0] if node.level else ""
+            module = ".".join(part for part in (package, node.module) if part)
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield from re.findall(r"backstay(?:\.\w+)+", node.value)
 

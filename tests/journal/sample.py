@@ -37,19 +37,19 @@ def clock() -> float:
 
 def header(n: int = 1) -> Session:
     """The first record of a session."""
-    return Session(n=n, id=ID, cwd="/work", basis=BASIS)
+    return Session(n=n, id=ID, cwd="/place", basis=BASIS)
 
 
 def prompt(n: int, text: str = "fix the bug") -> Prompt:
     """A prompt with one message."""
     item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
-    return Prompt(n=n, id=ID, cwd="/work", basis=BASIS, items=[item], model="m")
+    return Prompt(n=n, id=ID, cwd="/place", basis=BASIS, items=[item], model="m")
 
 
 def compaction(n: int) -> Compaction:
     """A summary of what stands before."""
     item = {"type": "message", "role": "user", "content": "what went before"}
-    return Compaction(n=n, id=ID, cwd="/work", basis=BASIS, items=[item])
+    return Compaction(n=n, id=ID, cwd="/place", basis=BASIS, items=[item])
 
 
 def turn(first: int) -> list[Known]:

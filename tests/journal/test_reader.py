@@ -237,7 +237,7 @@ def test_a_lost_header_is_made_up_for() -> None:
     for records in lost:
         identity = read(*at(b"".join(lines(records)))).identity
         assert identity is not None
-        assert (identity.id, identity.cwd) == (ID, "/work")
+        assert (identity.id, identity.cwd) == (ID, "/place")
     reading = read(*at(lines([Note(n=2, topic="alone")])[0]))
     assert reading.identity is None
     assert [part.code for part in reading.damage] == ["header"]

@@ -59,11 +59,11 @@ def test_the_last_active_comes_first(home: Path) -> None:
 
 def test_an_entry_tells_what_a_person_wants_to_know(home: Path) -> None:
     """Id, folder, times, the first prompt on one line, and how it ended."""
-    head = Session(n=1, t=FIRST + 1, id="x", cwd="/work/ü", basis=BASIS)
+    head = Session(n=1, t=FIRST + 1, id="x", cwd="/place/ü", basis=BASIS)
     asked = prompt(2, "  fix\n\tthe   bug 🙂" + "x" * 1000)
     session = put(home, FIRST, content(head, asked, end(3, "completed")), FIRST + 5)
     (entry,) = entries(home)
-    assert (entry.id, entry.cwd, entry.ended) == (session, "/work/ü", "completed")
+    assert (entry.id, entry.cwd, entry.ended) == (session, "/place/ü", "completed")
     assert (entry.started, entry.active) == (FIRST + 1, FIRST + 5)
     assert entry.prompt.startswith("fix the bug 🙂xxx")
     assert len(entry.prompt) == 300
@@ -116,7 +116,7 @@ def test_damaged_sessions_are_listed(home: Path, journal: bytes, ended: str) -> 
     put(home, FIRST, journal, FIRST)
     (entry,) = entries(home)
     assert entry.ended == ended
-    assert entry.cwd == ("" if ended == "empty" else "/work")
+    assert entry.cwd == ("" if ended == "empty" else "/place")
 
 
 def test_a_session_without_a_journal_is_empty(home: Path) -> None:
@@ -198,5 +198,5 @@ def test_the_last_session_of_a_folder(home: Path) -> None:
     put(home, FIRST + 3, content(header()), FIRST + 3)
     assert last(DISK, str(home)) == session_folder(str(home), new)
     assert last(DISK, str(home), "/here") == session_folder(str(home), old)
-    assert last(DISK, str(home), "/work") == session_folder(str(home), new)
+    assert last(DISK, str(home), "/place") == session_folder(str(home), new)
     assert last(DISK, str(home), "/nowhere") is None
