@@ -275,23 +275,16 @@ class Slow(Plain):
     name = "slow"
     traits = Traits()
 
-    def __init__(self, seconds: float, timeout: float | None = None, *, deaf: bool = False) -> None:
+    def __init__(self, seconds: float, timeout: float | None = None) -> None:
         self._seconds = seconds
         self.timeout = timeout
-        self._deaf = deaf
-        self.runs: list[str] = []
 
     def spec(self, dialect: Dialect) -> dict[str, Any]:
         del dialect
         return {"type": "function", "name": self.name, "parameters": {"type": "object"}}
 
     async def run(self, invocation: Invocation) -> Result:
-        self.runs.append(invocation.effect)
-        try:
-            await asyncio.sleep(self._seconds)
-        except asyncio.CancelledError:
-            if not self._deaf:
-                raise
+        await asyncio.sleep(self._seconds)
         return Result(content="slept")
 
 
@@ -303,6 +296,37 @@ def test_python_tool_past_its_deadline_is_stopped_and_the_turn_goes_on(
     bench = Bench(tmp_path, home, script)
     assert bench.run(prompt(), tools=[Slow(60, timeout=0.2)]).outcome == "completed"
     assert "time limit" in outputs_in(bench.inputs()[1])[0]
+    bench.check()
+
+
+def test_result_of_a_tool_that_was_given_up_is_late_and_told(tmp_path: Path, home: Path) -> None:
+    """A tool that does not react to being stopped is given up; what it says later is a message."""
+    awake = asyncio.Event()
+
+    class Stubborn(Slow):
+        async def run(self, invocation: Invocation) -> Result:
+            while not awake.is_set():
+                try:
+                    await awake.wait()
+                except asyncio.CancelledError:
+                    continue
+            return Result(content="the true result")
+
+    script = [response(call("slow", {})), response(message("gone on")), response(message("ok"))]
+    bench = Bench(tmp_path, home, script)
+
+    async def work(session: Session) -> list[str]:
+        first = await session.prompt("go")
+        awake.set()
+        while not any("Late(" in str(one) for one in bench.events):
+            await asyncio.sleep(0.01)
+        return [first.outcome, (await session.prompt("and now?")).outcome]
+
+    assert bench.run(work, tools=[Stubborn(0, timeout=0.2)]) == ["completed", "completed"]
+    assert "did not react" in outputs_in(bench.inputs()[1])[0]
+    told = [item for item in bench.inputs()[2] if item.get("role") == "developer"]
+    assert "the true result" in str(told[-1])
+    assert len(outputs_in(bench.inputs()[2])) == 1
     bench.check()
 
 
