@@ -248,9 +248,9 @@ class Bench:
         """How many effects have their exit recorded by the supervisor."""
         return len(list(self._effects("exit.json")))
 
-    def spooled(self) -> bool:
-        """Whether the supervisor has saved something that a command printed."""
-        return any(path.stat().st_size for path in self._effects("spool-*"))
+    def spooled(self) -> int:
+        """Bytes that the supervisor has saved of what the commands printed."""
+        return sum(path.stat().st_size for path in self._effects("spool-*"))
 
     def _effects(self, name: str) -> Iterator[Path]:
         return self.home.glob(f"sessions/*/*/*/*/effects/*/{name}")
