@@ -54,10 +54,11 @@ class Playbook:
         *,
         policy: Policy | None = None,
         dialect: Dialect | None = None,
+        damage: str = "",
     ) -> None:
         world = World()
         world.records = list(records or [])
-        world.durable = len(world.records)
+        world.durable = world.records[-1].n if world.records else 0
         rules = Rules(tools=TOOLS, policy=policy or Policy(), dialect=dialect or Dialect())
         self.machine = Watched(rules, world)
         self.checked = False
@@ -65,7 +66,7 @@ class Playbook:
         if records is None:
             self._script += [e.Created(id="s", cwd="/w", basis=BASIS), "append session", SYNCED]
         else:
-            self._script.append(e.Opened(list(records), "s", "/w", BASIS))
+            self._script.append(e.Opened(list(records), "s", "/w", BASIS, damage=damage))
 
     def __rshift__(self, event: e.Event | Synced) -> Self:
         self._script.append(event)

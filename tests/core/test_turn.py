@@ -1296,6 +1296,32 @@ def test_continue_and_a_prompt_while_calls_are_settled(playbook: Make) -> None:
     ).check()
 
 
+def test_damage_is_stated_before_anything_else(playbook: Make) -> None:
+    """What was found wrong becomes a record, with its reason (DESIGN 6)."""
+    past = Past()
+    past.prompt()
+    machine = (
+        playbook(past.records, damage="line 3 is not whole")
+        << "append repair damage"
+        >> SYNCED
+        >> e.Continued()
+        << "append attempt 4"
+        >> SYNCED
+        << "send 4: go"
+    ).check()
+    assert machine.turn.history.open_calls() == []
+
+
+def test_where_records_are_missing_a_missing_start_proves_nothing(playbook: Make) -> None:
+    """A record that damage took may have been the start of a call: somebody has to look."""
+    past = Past()
+    attempt = past.attempt(past.prompt())
+    past.start(past.call(attempt, 0, function("a")))
+    past.call(attempt, 1, function("b"))
+    del past.records[4]
+    (playbook(past.records) << "append output of 6 never_started" << "probe 4").check()
+
+
 def test_a_session_whose_header_was_lost_takes_what_it_is_given(playbook: Make) -> None:
     """Id, folder and basis of the one who opens it count where no record says them."""
     machine = playbook([]).check(Phase.IDLE)
