@@ -238,3 +238,20 @@ def test_a_port_can_be_asked_for_and_be_taken() -> None:
             ChaosServer([], port=port).start()
     with ChaosServer([], port=port) as server:
         assert server.url == f"http://127.0.0.1:{port}/v1"
+
+
+def test_a_function_makes_each_response_from_the_request() -> None:
+    """It sees the body; what it raises is HTTP 500 and a noted problem, and the server goes on."""
+    with ChaosServer(lambda body: response(message(body["input"].upper()))) as server:
+        answer = fetch(server.url, {"input": "loud", "stream": True})
+        assert answer.events[-1]["response"]["output"][0]["content"][0]["text"] == "LOUD"
+        broken = fetch(server.url, {"input": 7, "stream": True})
+        assert (broken.status, broken.json["error"]["code"]) == (500, "script_error")
+        assert server.problems == ["AttributeError: 'int' object has no attribute 'upper'"]
+        assert text_of(server) == "HELLO"
+
+
+def test_a_function_can_not_name_places_that_its_stream_has_not() -> None:
+    """What a script would be refused for is told by HTTP 500."""
+    with ChaosServer(lambda _: response(message("a"), fault=cut(after="call"))) as server:
+        assert "no call number 1" in fetch(server.url).json["error"]["message"]

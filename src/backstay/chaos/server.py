@@ -61,10 +61,16 @@ class Request(Struct, kw_only=True):
 class Playhouse:
     """The script's state: what is played next, to whom, and the log of all requests."""
 
-    def __init__(self, script: Script, on_request: Callable[[Request], None]) -> None:
+    def __init__(
+        self,
+        script: Script,
+        on_request: Callable[[Request], None],
+        improvise: Callable[[JSON], JSON] | None = None,
+    ) -> None:
         check(script)
         self.script = script
         self.on_request = on_request
+        self.improvise = improvise
         self.problems: list[str] = []
         self.on_problem: Callable[[str], None] = self.problems.append
         self.nonce = script.seed or os.urandom(4).hex()
@@ -116,6 +122,10 @@ class Playhouse:
         if refused:
             entry.refusal = refused.message
             return _document(refused.status, refused.body()), simple
+        if self.improvise:
+            problem = self._improvise(self.improvise, entry.body)
+            if problem:
+                return _error(500, problem, "script_error"), simple
         count = len(self.script.responses)
         number = min(self.played, count - 1) if self.script.repeat else self.played
         if not 0 <= number < count:
@@ -135,6 +145,19 @@ class Playhouse:
         )
         self.played += 1
         return plan(response, play, self.script.recordings.get(response.sse or "", b"")), response
+
+    def _improvise(self, improvise: Callable[[JSON], JSON], body: JSON) -> str:
+        """Let the caller's function make the next response; what is wrong with it, or nothing."""
+        try:
+            made = parse([improvise(body)])
+            check(made)
+        except Exception as error:  # noqa: BLE001  the function is the caller's
+            problem = f"{type(error).__name__}: {error}"
+            self.on_problem(problem)
+            return problem
+        self.script.responses += made.responses
+        self.script.recordings |= made.recordings
+        return ""
 
     async def attend(self, sock: socket.socket) -> None:
         """Answer the requests of one connection until it ends."""
@@ -301,13 +324,17 @@ class ChaosServer:
 
     `script` is a list of responses, a whole script, a `Script`, or a list with `options` beside it
     (repeat, style, strict, dialect, seed). Raises ScriptError at once if the script is wrong.
+    It may also be a function that is given each request's body and returns the response to it; it
+    runs in the server's thread, and what it raises is HTTP 500 and noted in `problems`.
     """
 
     def __init__(self, script: Any, *, port: int = 0, **options: Any) -> None:
+        improvise = script if callable(script) else None
+        script = [] if improvise else script
         if options:
             script = ({"responses": script} if isinstance(script, list) else dict(script)) | options
         self._arrived = threading.Condition()
-        self._house = Playhouse(parse(script), self._on_request)
+        self._house = Playhouse(parse(script), self._on_request, improvise)
         self.problems = self._house.problems
         self._port = port
         self._loop: asyncio.AbstractEventLoop | None = None
