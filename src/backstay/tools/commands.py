@@ -15,7 +15,7 @@ import msgspec
 from backstay.core.record import Process
 from backstay.tools import effects, link
 from backstay.tools.effects import Exit, Spooled, Written
-from backstay.tools.link import Link, SupervisorGone
+from backstay.tools.link import ANSWER_SECONDS, Link, SupervisorGone, SupervisorSilent
 from backstay.tools.supervise import layout, processes
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Refused",
     "Started",
     "SupervisorGone",
+    "SupervisorSilent",
     "look",
 ]
 
@@ -33,6 +34,8 @@ STILLBORN_LIMIT = 5
 """After so many that die without a word no other is started."""
 READY_SECONDS = 15.0
 """How long a supervisor that is just leaving is waited for, or one that is starting."""
+STOP_SECONDS = 3.0
+"""How long the reply to a stop is waited for: whoever stops is not to wait for long."""
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -74,13 +77,17 @@ class Ended(msgspec.Struct, frozen=True):
 class Commands:
     """The commands of the session whose folder is `folder`.
 
-    `grace`: seconds that commands are left alone after this process has died. `spawn` or any
-    other method brings the supervisor up; `end` or `close` must be called at the end.
+    `grace`: seconds that commands are left alone after this process has died. `patience`: seconds
+    that any reply of the supervisor is waited for. `spawn` or any other method brings the
+    supervisor up; `end` or `close` must be called at the end.
     """
 
-    def __init__(self, folder: str, *, grace: float = 60.0) -> None:
+    def __init__(
+        self, folder: str, *, grace: float = 60.0, patience: float = ANSWER_SECONDS
+    ) -> None:
         self._folder = os.path.abspath(folder)
         self._grace = grace
+        self._patience = patience
         self._sock: Any = None
         self._pid: int | None = None
         self._identity = Process(0, 0)
@@ -176,7 +183,12 @@ class Commands:
         supervisor = await self._ready()
         encoded = base64.b64encode(text).decode()
         reply = await supervisor.request(
-            do="stdin", effect=effect, target=target, text=encoded, limit=limit
+            within=limit + self._patience,
+            do="stdin",
+            effect=effect,
+            target=target,
+            text=encoded,
+            limit=limit,
         )
         return _outcome(reply) or msgspec.convert(reply["record"], Written)
 
@@ -186,7 +198,9 @@ class Commands:
         Returns at once; `wait` has the exit.
         """
         supervisor = await self._ready()
-        return bool((await supervisor.request(do="stop", effect=effect))["found"])
+        within = min(STOP_SECONDS, self._patience)
+        reply = await supervisor.request(within=within, do="stop", effect=effect)
+        return bool(reply["found"])
 
     async def listing(self) -> list[Listed]:
         """The commands that run, and those that have left children with their output."""
@@ -201,7 +215,8 @@ class Commands:
                 return []
         supervisor = await self._ready()
         reply = await supervisor.request(do="end")
-        await supervisor.closed
+        await asyncio.wait({supervisor.closed}, timeout=self._patience)
+        supervisor.close()
         self._link = None
         await link.reap_one(self._identity.pid, READY_SECONDS)
         return [_ended(entry) for entry in reply["ended"]]
@@ -240,7 +255,7 @@ class Commands:
             if self._link is not None and self._link.alive:
                 return self._link
             loop = asyncio.get_running_loop()
-            until = loop.time() + READY_SECONDS
+            until = loop.time() + min(READY_SECONDS, self._patience)
             pause = 0.01
             while loop.time() < until and self._stillborn < STILLBORN_LIMIT:
                 self.spawn()
@@ -259,8 +274,12 @@ class Commands:
         """Greet whoever the socket leads to; None if it leaves, or leaves the session to another."""
         loop = asyncio.get_running_loop()
         sock, self._sock = self._sock, None
-        _, fresh = await loop.create_unix_connection(lambda: Link(self._event), sock=sock)
+        listener = link.listener(sock)
+        _, fresh = await loop.create_unix_connection(
+            lambda: Link(self._event, self._patience), sock=sock
+        )
         hello: dict[str, Any] = {}
+        attached = False
         try:
             async with asyncio.timeout_at(until):
                 hello = await fresh.hello
@@ -268,10 +287,18 @@ class Commands:
                     await fresh.request(do="attach")
                     self._identity = Process(hello["pid"], hello["start"])
                     fresh.closed.add_done_callback(lambda _: self._lost())
+                    attached = True
                     return fresh
-        except (SupervisorGone, TimeoutError):
+        except TimeoutError:
+            silent = listener or self._pid or 0
+            raise SupervisorSilent(silent, min(READY_SECONDS, self._patience)) from None
+        except SupervisorSilent:
+            raise
+        except SupervisorGone:
             self._stillborn += not hello
-        fresh.close()
+        finally:
+            if not attached:
+                fresh.close()
         await fresh.closed
         if hello.get("event") == "taken":
             await link.reap_one(self._pid, 1.0)

@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from backstay.core.dialect import Dialect
 from backstay.core.events import Evidence, Result
@@ -12,9 +12,18 @@ from backstay.core.record import Start
 from backstay.core.settle import UNKNOWN
 from backstay.core.turn import Traits
 from backstay.tools import effects, shell
-from backstay.tools.commands import AlreadyClaimed, Commands, Refused, SupervisorGone
-from backstay.tools.effects import Exit, Exited, Gone, NeverStarted, NotClaimed, Written
+from backstay.tools.commands import (
+    AlreadyClaimed,
+    Commands,
+    Refused,
+    SupervisorGone,
+    SupervisorSilent,
+)
+from backstay.tools.effects import Exit, Exited, Gone, NeverStarted, NotClaimed, Running, Written
 from backstay.tools.tool import Invocation, failed
+
+LEAVING_SECONDS: Final = 10.0
+"""How long a supervisor that is leaving may take to end its commands: TERM, KILL and some."""
 
 _EXEC_PARAMETERS: dict[str, Any] = {
     "type": "object",
@@ -100,10 +109,16 @@ class Shell:
         began = loop.time()
         begin = self.shown.get(effect, 0)
         self.commands.on_output(effect, lambda _offset, data: invocation.show(data), begin)
+        found: Exit | None
         try:
             found = await self.commands.wait(effect, seconds)
+        except SupervisorSilent as error:
+            return self._silent(effect, session_id, error)
         except (SupervisorGone, LookupError):
-            return await asyncio.to_thread(self._lost, effect)
+            left = await asyncio.to_thread(self._lost, effect)
+            if isinstance(left, Result):
+                return left
+            found = left
         wanted = invocation.arguments.get("max_output_tokens")
         answer = shell.result(
             self.commands,
@@ -119,9 +134,25 @@ class Shell:
             self.shown[effect] = answer.spool.end
         return answer
 
-    def _lost(self, effect: str) -> Result:
-        """The supervisor died under the command: end what it left, say what is known."""
+    def _silent(self, effect: str, session_id: int, error: SupervisorSilent) -> Result:
+        """The command may go on or have ended: nobody can tell, and nothing is ended."""
+        why = f" ({error}; until then write_stdin can ask again for session ID {session_id})"
+        text = f"{UNKNOWN.format(why=why)}\nIts output until then:\n{self.partial(effect)}"
+        return Result(content=text, status="unknown")
+
+    def _lost(self, effect: str) -> Result | Exit:
+        """The supervisor died under the command: end what it left, say what is known.
+
+        One that is leaving ends the command itself and records the exit, which is waited for.
+        """
         folder = self.commands.folder_of(effect)
+        until = time.monotonic() + LEAVING_SECONDS
+        found = effects.evidence(folder, effects.boot_id())
+        while isinstance(found, Running) and found.supervised and time.monotonic() < until:
+            time.sleep(0.02)
+            found = effects.evidence(folder, effects.boot_id())
+        if isinstance(found, Exited) and isinstance(found.result, Exit):
+            return found.result
         effects.end_recorded_group(folder)
         partial = self.partial(effect)
         text = UNKNOWN.format(why=" (the process that supervised it died)")
@@ -182,8 +213,8 @@ class ExecCommand:
                 limit=self._limit,
                 stdin=wish.get("tty") is True,
             )
-        except SupervisorGone:
-            return _as_result(await self.probe(invocation, None))
+        except SupervisorGone as error:
+            return _as_result(await self.probe(invocation, None), str(error))
         if isinstance(started, AlreadyClaimed):
             return _as_result(await self.probe(invocation, None))
         if isinstance(started, Refused):
@@ -235,7 +266,7 @@ class ExecCommand:
             return Evidence(found="unstarted", detail="the agent ended before it began")
         if isinstance(found, Exited) and isinstance(found.result, Exit):
             return Evidence(found="recovered", result=self._recovered(invocation, found.result))
-        if isinstance(found, effects.Running) and found.supervised:
+        if isinstance(found, Running) and found.supervised:
             return Evidence(found="running")
         effects.end_recorded_group(folder)
         why = found.why if isinstance(found, Gone) else "its supervisor had died; it was ended"
@@ -314,8 +345,8 @@ class WriteStdin:
         data = chars.encode("utf-8", "replace")
         try:
             written = await self._shell.commands.stdin(invocation.effect, target, data)
-        except SupervisorGone:
-            return _as_result(await self.probe(invocation, None))
+        except SupervisorGone as error:
+            return _as_result(await self.probe(invocation, None), str(error))
         if isinstance(written, AlreadyClaimed):
             return _as_result(await self.probe(invocation, None))
         if isinstance(written, Refused):
@@ -379,11 +410,12 @@ def _delivery(written: Written) -> str:
     return f"Only {written.delivered} of {written.of} bytes were written to its stdin{why}."
 
 
-def _as_result(evidence: Evidence) -> Result:
+def _as_result(evidence: Evidence, error: str = "") -> Result:
     """What is known, as a result for a call that is still under way in this process."""
     if evidence.result is not None:
         return evidence.result
+    why = "; ".join(filter(None, (error, evidence.detail)))
     if evidence.found == "unstarted":
-        return failed("The command was not started.")
-    text = UNKNOWN.format(why=f" ({evidence.detail})" if evidence.detail else "")
+        return failed(f"Nothing was done, the command was not started: {error or evidence.detail}.")
+    text = UNKNOWN.format(why=f" ({why})" if why else "")
     return Result(content=f"{text}\n{evidence.partial}".rstrip(), status="unknown")

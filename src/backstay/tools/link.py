@@ -7,10 +7,11 @@ import asyncio
 import os
 import signal
 import socket
+import struct
 import sys
 import weakref
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -21,6 +22,9 @@ _PROGRAM = os.path.dirname(os.path.abspath(layout.__file__))
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", layout.MARKER)
 """All of the environment that the supervisor gets: a command could read it."""
 
+ANSWER_SECONDS: Final = 30.0
+"""How long a reply is waited for. A supervisor does nothing that takes longer, unless stopped."""
+
 _unreaped: set[int] = set()
 _sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
@@ -29,14 +33,27 @@ class SupervisorGone(BackstayError):
     """The supervisor has died or left; what it ran is settled from its files."""
 
 
+class SupervisorSilent(SupervisorGone):
+    """The supervisor lives, as far as can be seen, and does not answer; what it runs may go on."""
+
+    def __init__(self, pid: int, seconds: float) -> None:
+        super().__init__(
+            f"the command supervisor (pid {pid}) has not answered for {seconds:g} s: if it was "
+            f"stopped, `kill -CONT {pid}` lets it go on, else `kill -9 {pid}` ends it"
+        )
+
+
 class Link(asyncio.Protocol):
     """One connection. Every pending reply fails with SupervisorGone when it ends."""
 
-    def __init__(self, on_event: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self, on_event: Callable[[dict[str, Any]], None], patience: float = ANSWER_SECONDS
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.hello: asyncio.Future[dict[str, Any]] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
         self._on_event = on_event
+        self._patience = patience
         self._transport: asyncio.Transport | None = None
         self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._number = 0
@@ -64,8 +81,11 @@ class Link(asyncio.Protocol):
                 future.set_exception(SupervisorGone("the command supervisor is gone"))
                 future.exception()  # nobody may be waiting for it any more
 
-    async def request(self, **message: Any) -> dict[str, Any]:
-        """Send a request; its reply. Raises SupervisorGone, and ValueError if it is refused."""
+    async def request(self, *, within: float | None = None, **message: Any) -> dict[str, Any]:
+        """Send a request; its reply. Raises SupervisorGone, and ValueError if it is refused.
+
+        `within`: seconds; SupervisorSilent after that, and a later reply is dropped.
+        """
         if self._transport is None:
             raise SupervisorGone("the command supervisor is gone")
         self._number += 1
@@ -73,13 +93,29 @@ class Link(asyncio.Protocol):
         reply = asyncio.get_running_loop().create_future()
         self._pending[number] = reply
         self._transport.write(msgspec.json.encode({"id": number, **message}) + b"\n")
+        seconds = self._patience if within is None else within
         try:
-            answer: dict[str, Any] = await reply
+            async with asyncio.timeout(seconds):
+                answer: dict[str, Any] = await reply
+        except TimeoutError:
+            raise SupervisorSilent(self.pid, seconds) from None
         finally:
             self._pending.pop(number, None)
         if not answer.get("ok"):
+            if answer.get("error") == layout.ENDING:
+                raise SupervisorGone("the command supervisor is ending")
             raise ValueError(f"the command supervisor refused: {answer.get('error')}")
         return answer
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's pid, 0 before its greeting."""
+        return int(self.hello.result().get("pid", 0)) if self._greeted else 0
+
+    @property
+    def _greeted(self) -> bool:
+        done = self.hello.done() and not self.hello.cancelled()
+        return done and self.hello.exception() is None
 
     @property
     def alive(self) -> bool:
@@ -124,6 +160,16 @@ def connect(folder: str) -> socket.socket | None:
         os.close(place)
     _sockets.add(sock)
     return sock
+
+
+def listener(sock: socket.socket) -> int:
+    """The pid of the supervisor that `connect` led to; 0 where that can't be told (macOS)."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return 0
+    size = struct.calcsize("3i")
+    found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    pid = int(struct.unpack("3i", found)[0])
+    return 0 if pid == os.getpid() else pid
 
 
 def spawn(folder: str, grace: float) -> tuple[int, socket.socket]:

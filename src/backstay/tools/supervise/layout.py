@@ -20,6 +20,9 @@ EXIT = "exit.json"
 ROOM = "exit.room"
 SEGMENT = "spool-"
 
+ENDING = "the session is ending"
+"""The refusal of a supervisor that is on its way out."""
+
 MARKER = "BACKSTAY_EFFECT"
 """The environment variable that names a process's effect."""
 

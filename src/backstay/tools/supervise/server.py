@@ -200,7 +200,7 @@ class Server:
             self._enders.append((peer, number))
             self.end("session-end")
         elif self._ending:
-            raise _Malformed("the session is ending")
+            raise _Malformed(layout.ENDING)
         else:
             self._act(peer, number, act, message)
 
