@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from backstay.core import commands as c
 from backstay.core import events as e
+from backstay.core.items import message_text
 from backstay.core.record import Known, Prompt, Start
 from backstay.core.turn import TABLE, Phase, Turn
 from backstay.errors import StorageError
@@ -66,6 +67,10 @@ class Agent:
         self._follow(before, event)
         for command in commands:
             self._carry_out(command)
+        if isinstance(event, e.ItemDone) and before is Phase.STREAMING:
+            self.ledger.took(event.attempt, event.index, event.item)
+        if isinstance(event, e.CallFinished) and before is not Phase.BROKEN:
+            self.ledger.closed(event.call, message_text({"output": event.result.content}))
         return f"{before:9} {_told(event)}"
 
     def _follow(self, before: Phase, event: e.Event) -> None:
@@ -221,6 +226,10 @@ class Agent:
 
     def _adopt(self, call: int, start: Start) -> None:
         effect = self.effects.all[start.effect]
+        if effect.stage == "gone":  # its supervisor died since the evidence was gathered
+            result = e.Result(content="Its supervisor has died.", status="unknown")
+            self.inbox.append(e.CallFinished(call, result))
+            return
         effect.attached, effect.stop = True, False
         self.calls[call] = effect
         self.deadlines.add(call)

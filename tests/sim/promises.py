@@ -10,12 +10,13 @@ from collections.abc import Iterable, Sequence
 from backstay.core.commands import Request
 from backstay.core.dialect import Dialect
 from backstay.core.history import DROP_REASONING, History
-from backstay.core.items import Item, message_text
+from backstay.core.items import Item, is_call, is_partial, message_text
 from backstay.core.pairing import problems
 from backstay.core.record import (
     AnyRecord,
     Call,
     Codec,
+    ItemRecord,
     Known,
     Late,
     Output,
@@ -52,6 +53,7 @@ class Ledger:
         self._doubtful: set[int] = set()
         self._last: list[Item] | None = None
         self._repaired = 0
+        self._damaged = False
         self._index([])
 
     # What the machine issues and the disk takes
@@ -83,8 +85,9 @@ class Ledger:
         """Whether there is anything that an opening has to find."""
         return bool(self.durable if power_lost else self._written)
 
-    def open(self, records: Sequence[AnyRecord], *, power_lost: bool) -> None:
+    def open(self, records: Sequence[AnyRecord], *, power_lost: bool, damaged: bool) -> None:
         """P7: what was read back is what had to be there, and nothing that nobody wrote."""
+        self._damaged = self._damaged or damaged
         read = {one.n: self._codec.encode(one) for one in _known(records)}
         required = self.durable if power_lost else self._written.keys()
         for n in sorted(required):
@@ -100,6 +103,23 @@ class Ledger:
         self._doubtful &= read.keys()
         self._written, self._attempted = read, {}
 
+    def took(self, attempt: int, index: int, item: Item) -> None:
+        """P2: an item that is said to be done is recorded then, the first one of its index."""
+        found = any(
+            isinstance(one, Call | ItemRecord) and (one.attempt, one.index) == (attempt, index)
+            for one in self.records.values()
+        )
+        if not found and not (is_call(item) and is_partial(item)):
+            raise Violation("P2", f"item {index} of attempt {attempt} is not recorded")
+
+    def closed(self, call: int, content: str) -> None:
+        """P2: the result of a tool is recorded the moment it is there, as output or as late."""
+        output = self._closed.get(call)
+        told = [message_text(output.item)] if output else []
+        told += [message_text(one.item) for one in self._lates if one.call == call]
+        if not any(content in one for one in told):
+            raise Violation("P2", f"the result of call {call} is not recorded: {content!r}")
+
     # What is sent
 
     def send(self, attempt: int, request: Request) -> None:
@@ -107,10 +127,9 @@ class Ledger:
         self._paired(request.input)
         self._on_disk(attempt)
         self._complete(attempt, request.input)
-        fresh = view(self._replay(attempt), Dialect())
-        if fresh != request.input:
-            raise Violation("P5", f"attempt {attempt} is not the view of what is recorded before")
         self._extends(request.input)
+        if view(self._replay(attempt), Dialect()) != request.input:
+            raise Violation("P5", f"attempt {attempt} is not the view of what is recorded before")
 
     def _index(self, records: Sequence[AnyRecord]) -> None:
         """Begin anew with what was read."""
@@ -218,9 +237,14 @@ class Ledger:
         safe = TOOLS[effect.tool].traits.replay == "safe"
         if self.effects.starts(effect.token) > 1 and not safe:
             raise Violation("P3", f"{where} was started a second time")
-        for other, word, _ in self.effects.started:
-            if other == effect.id and word != effect.token:
+        for ident, word, _ in self.effects.started:
+            if ident == effect.id and word != effect.token:
                 raise Violation("P3", f"{where} has the id of the effect of {word}")
+        for other in self.effects.all.values():
+            beside = other is not effect and other.attached and not other.given_up
+            alone = not all(TOOLS[one.tool].traits.parallel for one in (other, effect))
+            if beside and alone and other.stage == "started":
+                raise Violation("exclusive", f"{where} runs beside {other.tool} {other.token}")
         closed = self._closed.get(effect.call)
         if closed is not None and closed.status in ("never_started", "rejected"):
             raise Violation("P10", f"{where} started, and its output says {closed.status}")
@@ -239,7 +263,7 @@ class Ledger:
         match record.status:
             case "never_started" | "rejected" if starts:
                 raise Violation("P10", f"{where} says {record.status}, but it started")
-            case "unknown" if record.call not in self._starts:
+            case "unknown" if record.call not in self._starts and not self._damaged:
                 raise Violation("P10", f"{where} says unknown, but nothing was about to start")
             case "unknown" if effect and effect.stage == "recorded" and truth:
                 if effect.traces == "folder":

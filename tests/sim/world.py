@@ -361,12 +361,13 @@ class World:
             return self._nothing_to_open(error)
         except SessionError as error:
             return self._nothing_to_open(error)
-        self.ledger.open(reading.records, power_lost=self._lost)
+        damaged = bool(reading.damage)
+        self.ledger.open(reading.records, power_lost=self._lost, damaged=damaged)
         self._lost = False
         opened = e.Opened(
             reading.records,
             self.session,
-            "/work",
+            "/place",
             BASIS,
             next=reading.next_n,
             damage=statement(reading.news),
@@ -391,7 +392,7 @@ class World:
             if not self.disk.faults:
                 raise Violation("P7", f"a session can't be made: {error}") from error
             return f"fails: {error}"
-        self._begin(journal, e.Created(self.session, "/work", BASIS))
+        self._begin(journal, e.Created(self.session, "/place", BASIS))
         return self.session
 
     def _begin(self, journal: Journal, event: e.Event) -> None:

@@ -1,0 +1,25 @@
+"""The simulator notices a broken core, journal or driver, each by the promise that it breaks."""
+
+from typing import Final
+
+import pytest
+
+from tests.sim.mutants import MUTANTS
+from tests.sim.run import run
+from tests.sim.world import Plan
+
+SEEDS: Final = 400
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mutant_is_caught(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Within so many seeds, and for the right reason."""
+    parts, promises = MUTANTS[name]
+    for seed in range(SEEDS):
+        found = run(Plan(seed), parts).violation
+        if found is not None:
+            with capsys.disabled():
+                print(f"\n{name}: seed {seed}, {found}")
+            assert found.promise in promises.split()
+            return
+    pytest.fail(f"{name} is not caught by any of {SEEDS} seeds")
