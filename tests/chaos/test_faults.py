@@ -22,6 +22,7 @@ from backstay.chaos import (
     keepalive_trap,
     message,
     recorded,
+    reorder,
     repeat,
     reset,
     response,
@@ -197,6 +198,29 @@ def test_garbage_and_unknown_events_do_not_end_the_stream(whole: Answer) -> None
     assert answer.types == [*whole.types[:2], "x.y", *whole.types[2:]]
     assert answer.ending == "complete"
     assert b"data: not json" in play(garbage("not json")).body
+
+
+def test_events_come_out_of_order(whole: Answer) -> None:
+    """The event behind the position comes after the next ones; by default an item's done event."""
+    place = whole.types.index(DONE)
+    types = [*whole.types[:place], whole.types[place + 1], DONE, *whole.types[place + 2 :]]
+    assert play(reorder()).types == types
+    moved = play(reorder(3, after=0))
+    given = blocks(whole.body)
+    assert blocks(moved.body) == [given[0], *given[2:5], given[1], *given[5:]]
+    assert moved.ending == "complete"
+    last = play(reorder(before="terminal"))
+    assert last.types == whole.types
+    late = play(reorder(9, before=-2))
+    assert late.types == [*whole.types[:-2], *whole.types[:-3:-1]]
+
+
+def test_a_fault_within_what_is_out_of_order_strikes_behind_it(whole: Answer) -> None:
+    """The reordered events stay together, then the fault comes."""
+    answer = play(reorder(3, after=0), cut(after=2))
+    given = blocks(whole.body)
+    assert blocks(answer.body) == [given[0], *given[2:5], given[1]]
+    assert answer.ending == "fin"
 
 
 def test_failed_and_incomplete_end_the_stream(whole: Answer) -> None:

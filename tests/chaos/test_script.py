@@ -28,10 +28,12 @@ from backstay.chaos import (
     write_script,
 )
 from backstay.chaos.script import (
+    Chaos,
     Dialect,
     Fault,
     Hold,
     Item,
+    Kind,
     Position,
     Response,
     Script,
@@ -158,10 +160,10 @@ def test_options_beside_a_list_or_a_script() -> None:
 def test_the_docstring_names_every_field_kind_and_style() -> None:
     """The format's reference is complete: each field, fault, item type and style stands in it."""
     text = backstay.chaos.__doc__ or ""
-    words = [*get_args(Style), *get_args(Dialect)]
+    words = [*get_args(Style), *get_args(Dialect), *get_args(Kind)]
     for kind in (*get_args(Fault), *get_args(Item)):
         words += [str(kind.__struct_config__.tag), *kind.__struct_encode_fields__]
-    for kind in (Response, Script, Position, When, Hold, Trickle, Usage):
+    for kind in (Response, Script, Chaos, Position, When, Hold, Trickle, Usage):
         words += kind.__struct_encode_fields__
     missing = [w for w in words if not re.search(rf"(?<!\w){re.escape(w)}(?!\w)", text)]
     assert missing == ["recordings"]  # the content of `sse` files, no field of the format

@@ -141,7 +141,11 @@ def test_a_garbled_request_is_a_400_and_the_server_lives_on(garbled: bytes) -> N
             assert (answer.status, answer.json["error"]["code"]) == (400, "bad_request")
             assert answer.headers["connection"] == "close"
         assert text_of(server) == "a"
-        assert len(server.log) == 1
+        first, second = server.log
+        assert (first.method, first.status, first.ended) == ("", 400, "close")
+        assert first.refusal == answer.json["error"]["message"]
+        assert garbled.startswith(first.raw[:1000])
+        assert second.status == 200
 
 
 @pytest.mark.parametrize(

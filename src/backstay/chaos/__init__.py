@@ -12,7 +12,7 @@ In a test::
         run_agent(base_url=server.url)          # http://127.0.0.1:PORT/v1
     assert judge(server.requests).ok, judge(server.requests).table()
 
-As a process: ``python -m backstay.chaos SCRIPT [--port N] [--log FILE] [--strict] [--style S]``.
+As a process: ``backstay chaos serve SCRIPT [--port N] [--log FILE] [--strict] [--style S] [--judge]``.
 Its first line on stdout is the base URL; it ends on SIGTERM. SCRIPT is a JSON file, or a recorded
 ``.sse`` file, which is then the only response and repeats.
 
@@ -26,7 +26,8 @@ A list of responses, or an object::
      "strict": false,         refuse (HTTP 400, as the real API words it) an input that is unpaired, has
                               duplicate ids, ...; a refused request uses up no response
      "dialect": "openai",     or "deepseek": strict also demands calls to stand together
-     "seed": "abc"}           fixes the generated ids and times (else random per server)
+     "seed": "abc",           fixes the generated ids and times (else random per server)
+     "chaos": CHAOS}          breaks answers by chance; those with a fault or status of their own are left alone
 
 A response has one of ``output`` (items, from which a faithful stream is made), ``events`` (the stream's
 events as they are: an object is sent as JSON, a string as it stands), ``sse`` (path of a recorded stream,
@@ -38,6 +39,7 @@ sent byte for byte) or ``status`` (an HTTP error)::
      "style": "openai", "delay": 0.0, "trickle": 0.01 or {"seconds": 0.01, "bytes": 7},
      "piece": 12,             characters per delta
      "framing": "chunked",    or "close": the body ends with the connection
+     "chaos": CHAOS,          for this response
      "fault": FAULT or [FAULT, ...], "hold": HOLD or [HOLD, ...]}
 
 ``delay``: seconds before the first byte of the answer. ``trickle``: seconds between events, or between
@@ -68,6 +70,8 @@ exists, and strikes then::
     garbage      an event whose data is not JSON ("text")       unknown    an event of unknown type ("event": {...})
     failed       response.failed ("code", "message")           incomplete response.incomplete ("reason")
     error        an error event ("code", "message", "shape": "nested" | "flat" | "bare")
+    reorder      the event behind the position comes only after the next ones ("by": 1); default: the first
+                 response.output_item.done
     truncated_call   the "nth" call (default: the last) has half its arguments; then response.incomplete
     keepalive_trap   keep-alive is promised, but the connection is closed after the response
 
@@ -77,6 +81,18 @@ POSITION: an event's number from 0 (negative: from the end); an event type; ``"c
 ``response.output_item.done`` of a call item); ``"terminal"``; ``{"event": TYPE, "nth": 2, "item": ITEM TYPE}``;
 ``{"byte": N}`` of the body (not for faults that add an event); ``"headers"`` (only ``before``, and only for
 close, reset and stall: not even a status line is sent).
+
+CHAOS breaks answers by chance, in a manner that the seed and the request's number fix::
+
+    {"probability": 0.3, "seed": 7,
+     "kinds": ["close", "status", {"kind": "stall", "after": "call"}],
+     "seconds": 1.0}          a drawn stall; the longest delay; a hundred pauses of a trickle
+
+``kinds`` are kinds of faults, ``"status"`` (429, 500, 502 or 503), ``"delay"``, ``"trickle"``, or whole
+faults; default: close, reset, half_event, clean_end, repeat, unknown, failed, status. What was drawn stands in the
+request's log entry as it would in a script. A position that the stream lacks stands before its terminal
+event. An answer that drawing spoiled leaves its response to the next request, unless the client got a
+whole call, or, without calls, the terminal event.
 
 HOLD: ``{"before" or "after": POSITION, "file": PATH, "seconds": 30}`` keeps the stream open and silent until
 that file exists; ``{"event": 3, "file": PATH}`` is the same as before 3. A wait that ends without the file is
@@ -98,7 +114,8 @@ of responses with the script's options beside it, and has ``url``, ``requests``,
 
 Log: one JSON object a line and request: ``{"number", "time" (Unix seconds), "connection", "method", "path",
 "headers" (secrets redacted), "body" (parsed; null if it is not JSON), "status", "response" (number of the
-response played, else null), "refusal"}``. ``judge`` takes these objects, ``ChaosServer.requests``, or bodies.
+response played, else null), "refusal"}``, and ``"drawn"`` where an answer was broken by chance. What is no HTTP
+request stands there too, with an empty method, its first line as ``"raw"`` and status 400. ``judge`` takes these objects, ``ChaosServer.requests``, or bodies.
 """
 
 from backstay.chaos.build import (
@@ -121,6 +138,7 @@ from backstay.chaos.build import (
     raw,
     reasoning,
     recorded,
+    reorder,
     repeat,
     reset,
     response,
@@ -163,6 +181,7 @@ __all__ = [
     "raw",
     "reasoning",
     "recorded",
+    "reorder",
     "repeat",
     "reset",
     "response",

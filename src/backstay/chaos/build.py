@@ -128,6 +128,11 @@ def repeat(times: int | None = None, **options: Any) -> JSON:
     return fault("repeat", times=times, **options)
 
 
+def reorder(by: int | None = None, **options: Any) -> JSON:
+    """The next event comes only after so many later ones; options: after, before, when."""
+    return fault("reorder", by=by, **options)
+
+
 def garbage(text: str | None = None, **options: Any) -> JSON:
     """An event whose data is not JSON; options: after, before, when."""
     return fault("garbage", text=text, **options)
@@ -178,7 +183,7 @@ def hold(
 
 
 def write_script(path: Path, responses: list[JSON], **options: Any) -> str:
-    """Save a script (options: repeat, style, strict, dialect, seed) as JSON; returns the path."""
+    """Save a script (options: repeat, style, strict, dialect, seed, chaos) as JSON; returns the path."""
     with open(path, "wb") as file:
         file.write(msgspec.json.format(msgspec.json.encode({"responses": responses, **options})))
     return os.fspath(path)

@@ -37,7 +37,12 @@ _REASONS = {
 
 
 class Garbled(Exception):
-    """The client sent something that is not an HTTP request; the message says what."""
+    """The client sent something that is not an HTTP request; the message says what.
+
+    `received`: the beginning of what came, without what may be a secret: the first line.
+    """
+
+    received: bytes = b""
 
 
 class ClientLeft(Exception):
@@ -62,14 +67,24 @@ class Connection:
         self.number = number
         self.loop = asyncio.get_running_loop()
         self.buffer = bytearray()
+        self.first_line = b""
 
     # ----- requests
 
     async def request(self) -> HttpRequest | None:
         """The next request; None when the client is done. Raises Garbled, ClientLeft."""
+        self.first_line = b""
+        try:
+            return await self._request()
+        except Garbled as error:
+            error.received = (self.first_line or bytes(self.buffer)).split(b"\n")[0].strip()[:1000]
+            raise
+
+    async def _request(self) -> HttpRequest | None:
         head = await self._head()
         if head is None:
             return None
+        self.first_line = head
         lines = head.decode("latin-1").split("\r\n")
         words = lines[0].split(" ")
         if len(words) != 3 or not words[2].startswith("HTTP/1."):

@@ -22,15 +22,18 @@ from backstay.chaos.script import (
     Hold,
     Incomplete,
     KeepaliveTrap,
+    Passage,
     Placed,
     PlacedFault,
     Position,
+    Reorder,
     Repeat,
     Reset,
     Response,
     Script,
     ScriptError,
     Stall,
+    TruncatedCall,
     Unknown,
     When,
     Where,
@@ -74,28 +77,41 @@ Step = Write | Await | Silence | Head | End
 
 
 class Plan(Struct):
-    """An answer: its head, how its body is framed, and its steps."""
+    """An answer: its head, how its body is framed, and its steps.
+
+    `spent`: the client got so far that the next request should get the next response: a whole call,
+    or, without calls, the whole response.
+    """
 
     status: int
     headers: dict[str, str]
     framing: Literal["chunked", "close", "length"]
     length: int
     steps: list[Step]
+    spent: bool = True
 
 
 class _Cut(Struct):
-    """What happens at an offset; nothing of the body follows a final one."""
+    """What happens at an offset; nothing of the body follows a final one.
+
+    Behind any other it goes on after `skipped` bytes, which the steps have sent already.
+    """
 
     offset: int
     steps: list[Step]
     final: bool = False
     missing: int = 0
+    skipped: int = 0
 
 
 class _Body:
-    """The frames of a body and the offsets at which they begin."""
+    """The frames of a body and the offsets at which they begin.
 
-    def __init__(self, stream: Stream) -> None:
+    `lenient`: a position that is not there, or behind the terminal event, stands before it.
+    """
+
+    def __init__(self, stream: Stream, *, lenient: bool = False) -> None:
+        self.lenient = lenient
         self.frames = stream.frames
         self.writer = stream.writer
         self.starts = [0, *accumulate(len(frame.wire) for frame in self.frames)]
@@ -104,11 +120,14 @@ class _Body:
 
     def boundary(self, where: Where, *, after: bool) -> int:
         """How many events stand before the position; raises LookupError with the reason."""
-        if isinstance(where, Position):
-            found = self._nth(where.event, where.nth, where.item)
-        else:
-            found = self._nth(where, 1, None)
-        return found + after
+        place = where if isinstance(where, Position) else Position(event=where)
+        if not self.lenient:
+            return self._nth(place.event, place.nth, place.item) + after
+        try:
+            found = self._nth(place.event, place.nth, place.item) + after
+        except LookupError:
+            return self.terminal
+        return min(found, self.terminal)
 
     def _nth(self, event: int | str | None, nth: int, item: str | None) -> int:
         if isinstance(event, int):
@@ -143,30 +162,42 @@ def _is(frame: Frame, event: str | None, item: str | None) -> bool:
     return frame.type == event and item in (None, frame.item)
 
 
-def plan(response: Response, play: Play, recording: bytes = b"") -> Plan:
+def plan(response: Response, play: Play, recording: bytes = b"", *, lenient: bool = False) -> Plan:
     """The steps of an answer as a stream, as one JSON body, or as an HTTP error.
 
-    Raises LookupError when a position is not in the stream.
+    `lenient` (for drawn faults): a position that is not in the stream stands before its terminal
+    event; else it raises LookupError.
     """
     is_stream = response.output is not None or response.events is not None
     is_stream = is_stream or response.sse is not None
     if is_stream and play.streaming:
         stream = render(response, play, recording)
         headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
-        steps = _steps(response, _Body(stream))
+        body = _Body(stream, lenient=lenient)
+        cuts = _cuts(response, body)
         headers |= response.headers
-        return Plan(response.status or 200, headers, response.framing, 0, steps)
+        status = response.status or 200
+        plan = Plan(status, headers, response.framing, 0, _steps(response, cuts, body))
+        plan.spent = _spent(response, cuts, body)
+        return plan
     if is_stream:
         stream = render(response, play, recording)
         status, value = _document(response, stream)
     else:
-        stream = Stream([], Writer(response, play))
         status, value = response.status or 200, error_body(response)
     text = value.encode() if isinstance(value, str) else encode(value)
     kind = "text/plain; charset=utf-8" if isinstance(value, str) else "application/json"
-    stream.frames = [Frame("", "", text)]
-    steps = _steps(response, _Body(stream), whole=True)
-    return Plan(status, {"content-type": kind} | response.headers, "length", len(text), steps)
+    return document(response, status, {"content-type": kind} | response.headers, text)
+
+
+def document(passage: Passage, status: int, headers: dict[str, str], text: bytes) -> Plan:
+    """The steps of an answer whose body is one document."""
+    writer = Writer(Response(), Play(0, "", "openai"))  # documents get no events
+    body = _Body(Stream([Frame("", "", text)], writer))
+    cuts = _cuts(passage, body, whole=True)
+    steps = _steps(passage, cuts, body)
+    spent = not any(cut.final for cut in cuts)
+    return Plan(status, headers, "length", len(text), steps, spent)
 
 
 def check(script: Script) -> None:
@@ -180,7 +211,7 @@ def check(script: Script) -> None:
                 raise ScriptError(f"script: responses[{number}]: {error.args[0]}") from None
 
 
-def error_body(response: Response) -> Any:
+def error_body(response: Passage) -> Any:
     """The body of an HTTP error: the script's, else a plausible one."""
     if isinstance(response.body, str | dict | list | int | float | bool):
         return response.body
@@ -215,36 +246,52 @@ def _document(response: Response, stream: Stream) -> tuple[int, Any]:
     return response.status or 200, final
 
 
-def _steps(response: Response, body: _Body, *, whole: bool = False) -> list[Step]:
-    """The steps of a body with its faults; `whole`: the body is one document, not events."""
-    early: list[Step] = []
-    cuts: list[_Cut] = []
-    trap = False
-    for hold in response.holds:
-        wait = Await(hold.file, hold.seconds)
-        where = hold.event if hold.event is not None else hold.before
-        if where == "headers":
-            early.append(wait)
-        elif not whole:
-            cuts.append(_Cut(_offset(body, hold.after, where), [wait]))
-    for fault in response.faults:
-        if isinstance(fault, KeepaliveTrap):
-            trap = True
-        elif isinstance(fault, Placed) and fault.before == "headers":
+def _steps(passage: Passage, cuts: list[_Cut], body: _Body) -> list[Step]:
+    """The steps of a body with its faults."""
+    early: list[Step] = [_await(hold) for hold in passage.holds if hold.before == "headers"]
+    for fault in passage.faults:
+        if isinstance(fault, Placed) and fault.before == "headers":
             early += _strike(fault, body, 0).steps
-        elif isinstance(fault, Placed):
+    trap = any(isinstance(fault, KeepaliveTrap) for fault in passage.faults)
+    return _join(early, cuts, body, "trap" if trap else "clean")
+
+
+def _cuts(passage: Passage, body: _Body, *, whole: bool = False) -> list[_Cut]:
+    """What happens at which offsets, in order; `whole`: the body is one document, not events."""
+    cuts: list[_Cut] = []
+    for hold in passage.holds:
+        where = hold.event if hold.event is not None else hold.before
+        if where != "headers" and not whole:
+            cuts.append(_Cut(_offset(body, hold.after, where), [_await(hold)]))
+    for fault in passage.faults:
+        if isinstance(fault, Placed) and fault.before != "headers":
             cut = _in_document(fault, body) if whole else _place(fault, body)
             cuts += [cut] if cut else []
-    end: How = "trap" if trap else "clean"
-    return _join(early, sorted(cuts, key=lambda cut: cut.offset), body, end)
+    return sorted(cuts, key=lambda cut: cut.offset)
+
+
+def _spent(response: Response, cuts: list[_Cut], body: _Body) -> bool:
+    """Whether a client that got the stream up to its end, or to where it is cut, got enough."""
+    if any(isinstance(fault, Placed) and fault.before == "headers" for fault in response.faults):
+        return False
+    end = next((cut.offset for cut in cuts if cut.final), body.starts[-1])
+    calls = sum(
+        _is(frame, "call", None) and stop <= end
+        for frame, stop in zip(body.frames, body.starts[1:], strict=True)
+    )
+    cut_short = any(isinstance(fault, TruncatedCall) for fault in response.faults)
+    if calls or cut_short:
+        return calls > cut_short
+    return body.starts[min(body.terminal + 1, len(body.frames))] <= end
 
 
 def _join(early: list[Step], cuts: list[_Cut], body: _Body, end: How) -> list[Step]:
     steps: list[Step] = [*early, Head()]
     position = 0
     for cut in cuts:
-        steps.append(Write(body.between(position, cut.offset), cut.missing))
-        position = cut.offset
+        offset = max(cut.offset, position)  # a reordering before it may have sent what follows
+        steps.append(Write(body.between(position, offset), cut.missing))
+        position = max(position, cut.offset + cut.skipped)
         steps += cut.steps
         if cut.final:
             return [End(end) if step == End("clean") else step for step in steps]
@@ -261,7 +308,10 @@ def _offset(body: _Body, after: Where | None, before: Where | None) -> int:
 
 
 def _place(fault: PlacedFault, body: _Body) -> _Cut:
-    offset = _offset(body, fault.after, fault.before)
+    before = fault.before
+    if isinstance(fault, Reorder) and fault.after is None and before is None:
+        before = "response.output_item.done"
+    offset = _offset(body, fault.after, before)
     if isinstance(fault, HalfEvent) and offset in body.starts[:-1]:
         number = body.starts.index(offset)
         size = len(body.frames[number].wire)
@@ -297,8 +347,10 @@ def _strike(fault: PlacedFault, body: _Body, offset: int) -> _Cut:
             if fault.seconds is None:
                 steps.append(End("close"))
         case Repeat():
-            if number == 0:
+            if number == 0 and not body.lenient:
                 raise LookupError("repeat: no event stands before the position")
+            if number == 0:
+                return _Cut(offset, steps)
             return _Cut(offset, [*steps, Write([body.frames[number - 1].wire] * fault.times)])
         case Garbage():
             return _Cut(offset, [*steps, Write([b"data: %b\n\n" % fault.text.encode()])])
@@ -306,6 +358,10 @@ def _strike(fault: PlacedFault, body: _Body, offset: int) -> _Cut:
             kind = str(fault.event.get("type", ""))
             named = body.writer.style != "openrouter"
             return _Cut(offset, [*steps, Write([sse(kind, encode(fault.event), named=named)])])
+        case Reorder():
+            moved = [frame.wire for frame in body.frames[number : number + 1 + fault.by]]
+            moved = [*moved[1:], *moved[:1]]
+            return _Cut(offset, [*steps, Write(moved)], skipped=sum(map(len, moved)))
         case Failed() | Incomplete() | Error():
             wires = [frame.wire for frame in body.writer.ending(fault, number)]
             steps += [Write(wires), End("clean")]

@@ -117,6 +117,15 @@ class Unknown(Placed, kw_only=True, tag="unknown"):
     )
 
 
+class Reorder(Placed, kw_only=True, tag="reorder"):
+    """Send the event behind the position only after the next `by` events.
+
+    By default that is the first `response.output_item.done`.
+    """
+
+    by: Count = 1
+
+
 class Failed(Placed, kw_only=True, tag="failed"):
     """End with `response.failed`."""
 
@@ -157,11 +166,61 @@ PlacedFault = (
     | Repeat
     | Garbage
     | Unknown
+    | Reorder
     | Failed
     | Incomplete
     | Error
 )
 Fault = PlacedFault | TruncatedCall | KeepaliveTrap
+
+
+Kind = Literal[
+    "close",
+    "reset",
+    "half_event",
+    "clean_end",
+    "stall",
+    "repeat",
+    "garbage",
+    "unknown",
+    "reorder",
+    "failed",
+    "incomplete",
+    "error",
+    "truncated_call",
+    "keepalive_trap",
+    "status",
+    "delay",
+    "trickle",
+]
+"""What can be drawn: the kinds of faults, an HTTP error, and two ways to be slow."""
+
+USUAL: tuple[Kind, ...] = (
+    "close",
+    "reset",
+    "half_event",
+    "clean_end",
+    "repeat",
+    "unknown",
+    "failed",
+    "status",
+)
+"""What is drawn where no kinds are given: what a client should get over without being told."""
+
+
+class Chaos(_Strict, kw_only=True):
+    """Break each answer with a probability; seed and request number decide what happens to which.
+
+    A kind given as a fault is used as it stands. `seconds`: how long a drawn stall lasts, at most
+    how long a delay, and a hundred times a trickle's pause.
+    """
+
+    probability: Annotated[float, Meta(ge=0, le=1)]
+    seed: int | str = 0
+    kinds: Annotated[list[Kind | Fault], Meta(min_length=1)] = msgspec.field(
+        default_factory=lambda: [*USUAL]
+    )
+    seconds: Seconds = 1.0
 
 
 class Hold(_Strict):
@@ -241,21 +300,14 @@ class Usage(_Strict):
     reasoning_tokens: int = 0
 
 
-class Response(_Strict, kw_only=True):
-    """One answer of the server."""
+class Passage(_Strict, kw_only=True):
+    """What becomes of one answer on its way; `status` answers with an HTTP error instead."""
 
-    output: list[Item] | None = None
-    events: list[dict[str, Any] | str] | None = None
-    sse: str | None = None
     status: Annotated[int, Meta(ge=200, le=599)] | None = None
     headers: dict[str, str] = msgspec.field(default_factory=dict)
     body: Any = msgspec.UNSET
-    usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
-    style: Style | None = None
     delay: Seconds = 0.0
     trickle: Seconds | Trickle | None = None
-    piece: Count = 12
-    framing: Literal["chunked", "close"] = "chunked"
     fault: Fault | list[Fault] | None = None
     hold: Hold | list[Hold] | None = None
 
@@ -270,6 +322,19 @@ class Response(_Strict, kw_only=True):
         return _as_list(self.hold)
 
 
+class Response(Passage, kw_only=True):
+    """One answer of the server."""
+
+    output: list[Item] | None = None
+    events: list[dict[str, Any] | str] | None = None
+    sse: str | None = None
+    usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
+    style: Style | None = None
+    piece: Count = 12
+    framing: Literal["chunked", "close"] = "chunked"
+    chaos: Chaos | None = None
+
+
 class _Document(_Strict):
     """A script as it stands in a file."""
 
@@ -279,6 +344,7 @@ class _Document(_Strict):
     strict: bool = False
     dialect: Dialect = "openai"
     seed: str | None = None
+    chaos: Chaos | None = None
 
 
 class Script(Struct):
@@ -290,6 +356,7 @@ class Script(Struct):
     strict: bool = False
     dialect: Dialect = "openai"
     seed: str | None = None
+    chaos: Chaos | None = None
     recordings: dict[str, bytes] = msgspec.field(default_factory=dict)
 
 
@@ -310,13 +377,17 @@ def load(path: str) -> Script:
     folder, base = os.path.split(os.path.abspath(path))
     if path.endswith(".sse"):
         return parse({"responses": [{"sse": base}], "repeat": True}, folder=folder, name=path)
+    return parse(read_json(path), folder=folder, name=path)
+
+
+def read_json(path: str) -> Any:
+    """The JSON value in a file; raises ScriptError with one line that names it."""
     try:
-        value = msgspec.json.decode(_read(path))
+        return msgspec.json.decode(_read(path))
     except msgspec.DecodeError as error:
         raise ScriptError(f"{path}: not JSON: {error}") from None
     except OSError as error:
         raise ScriptError(f"{path}: cannot be read: {error.strerror}") from None
-    return parse(value, folder=folder, name=path)
 
 
 def parse(value: Any, *, folder: str = "", name: str = "script") -> Script:
@@ -331,7 +402,7 @@ def parse(value: Any, *, folder: str = "", name: str = "script") -> Script:
             {"responses": value} if isinstance(value, list | tuple) else value, _Document
         )
     except msgspec.ValidationError as error:
-        raise ScriptError(f"{name}: {_readable(str(error))}") from None
+        raise ScriptError(f"{name}: {readable(str(error))}") from None
     script = Script(
         document.responses,
         document.repeat,
@@ -339,16 +410,21 @@ def parse(value: Any, *, folder: str = "", name: str = "script") -> Script:
         document.strict,
         document.dialect,
         document.seed,
+        document.chaos,
     )
     folder = os.path.abspath(folder)
+    if document.chaos:
+        problem = settle_chaos(document.chaos, folder)
+        if problem:
+            raise ScriptError(f"{name}: chaos{problem}")
     for number, response in enumerate(script.responses):
-        problem = _check(response) or _settle_paths(response, folder, script.recordings)
+        problem = _check(response) or _record(response, folder, script.recordings)
         if problem:
             raise ScriptError(f"{name}: responses[{number}]{problem}")
     return script
 
 
-def _readable(text: str) -> str:
+def readable(text: str) -> str:
     """A msgspec message with the field's path in front."""
     text, _, path = text.partition(" - at `$")
     path = path.rstrip("`").lstrip(".")
@@ -373,18 +449,28 @@ def _check(response: Response) -> str:
     for number, item in enumerate(response.output or ()):
         if isinstance(item, Message) and item.text is not None and item.deltas is not None:
             return f".output[{number}]: has both text and deltas; give one of them"
-    return _check_faults(response)
+    return check_passage(response)
 
 
-def _check_faults(response: Response) -> str:
+def settle_chaos(chaos: Chaos, folder: str) -> str:
+    """Make paths absolute and check the faults that may be drawn; a problem's text, or nothing."""
+    for number, kind in enumerate(chaos.kinds):
+        if not isinstance(kind, str):
+            settle_paths(Passage(fault=kind), folder)
+            problem = check_passage(Passage(fault=kind))
+            if problem:
+                return f".kinds[{number}]{problem.removeprefix('.fault')}"
+    return ""
+
+
+def check_passage(response: Passage) -> str:
+    """What is wrong with the faults and holds of a response; empty if nothing is."""
     for number, fault in enumerate(response.faults):
         place = f".fault[{number}]" if isinstance(response.fault, list) else ".fault"
         if isinstance(fault, TruncatedCall):
-            calls = [
-                i for i in response.output or () if isinstance(i, FunctionCall | CustomToolCall)
-            ]
-            if len(calls) < (fault.nth or 1):
-                return f"{place}: the response has {len(calls)} calls in its output"
+            count = len(calls_of(response)) if isinstance(response, Response) else None
+            if count is not None and count < (fault.nth or 1):
+                return f"{place}: the response has {count} calls in its output"
         elif not isinstance(fault, KeepaliveTrap):
             problem = _check_place(fault.after, fault.before) or _check_kind(fault)
             if problem:
@@ -397,6 +483,11 @@ def _check_faults(response: Response) -> str:
         if problem:
             return place + problem
     return ""
+
+
+def calls_of(response: Response) -> list[FunctionCall | CustomToolCall]:
+    """The calls of a response's output."""
+    return [i for i in response.output or () if isinstance(i, FunctionCall | CustomToolCall)]
 
 
 def _check_place(after: Where | None, before: Where | None) -> str:
@@ -420,13 +511,21 @@ def _check_kind(fault: PlacedFault) -> str:
     return ""
 
 
-def _settle_paths(response: Response, folder: str, recordings: dict[str, bytes]) -> str:
-    """Make paths absolute and read the recording; a problem's text, or nothing."""
-    for fault in response.faults:
+def settle_paths(passage: Passage, folder: str) -> None:
+    """Make the paths of the files that are waited for absolute."""
+    for fault in passage.faults:
         if not isinstance(fault, TruncatedCall | KeepaliveTrap) and fault.when:
             fault.when.file = os.path.join(folder, fault.when.file)
-    for hold in response.holds:
+    for hold in passage.holds:
         hold.file = os.path.join(folder, hold.file)
+
+
+def _record(response: Response, folder: str, recordings: dict[str, bytes]) -> str:
+    """Make paths absolute and read the recording; a problem's text, or nothing."""
+    settle_paths(response, folder)
+    problem = settle_chaos(response.chaos, folder) if response.chaos else ""
+    if problem:
+        return f".chaos{problem}"
     if response.sse is not None:
         response.sse = os.path.join(folder, response.sse)
         try:

@@ -16,9 +16,10 @@ from typing import Any, Self
 import msgspec
 from msgspec import Struct
 
+from backstay.chaos.draw import befall, draw
 from backstay.chaos.http import ClientLeft, Connection, Garbled, HttpRequest
 from backstay.chaos.plan import Await, End, Head, Plan, Silence, Write, check, plan
-from backstay.chaos.script import Response, Script, ScriptError, Trickle, parse
+from backstay.chaos.script import Passage, Response, Script, ScriptError, Trickle, parse
 from backstay.chaos.stream import Play
 from backstay.chaos.strict import Refusal, refusal
 
@@ -33,7 +34,7 @@ class Request(Struct, kw_only=True):
 
     `body` is the parsed JSON (None if it is none), `raw` its bytes; `headers` have lower-case names
     and no secrets; `time` is in Unix seconds; `response` is the number of the response that was
-    played. `ended` is set when the answer is over: "clean", "close", "reset", "trap", "client left".
+    played, `drawn` what befell the answer by chance. `ended` is set when the answer is over: "clean", "close", "reset", "trap", "client left".
     """
 
     number: int
@@ -47,12 +48,15 @@ class Request(Struct, kw_only=True):
     status: int = 0
     response: int | None = None
     refusal: str | None = None
+    drawn: Passage | None = None
     ended: str | None = None
 
     def entry(self) -> JSON:
         """The request as a line of the log."""
         names = ("number", "time", "connection", "method", "path", "headers", "body")
         entry = {name: getattr(self, name) for name in (*names, "status", "response", "refusal")}
+        if self.drawn:
+            entry["drawn"] = msgspec.to_builtins(self.drawn)
         if self.body is None and self.raw:
             entry["raw"] = self.raw.decode("utf-8", "replace")
         return entry
@@ -75,30 +79,33 @@ class Playhouse:
         self.on_problem: Callable[[str], None] = self.problems.append
         self.nonce = script.seed or os.urandom(4).hex()
         self.log: list[Request] = []
+        self.asked = 0
+        self.next = 0
         self.played = 0
         self.connections = 0
 
     def answer(self, request: HttpRequest, connection: int) -> tuple[Request, Plan, Response]:
         """Log a request and decide its answer."""
-        try:
-            body = msgspec.json.decode(request.body) if request.body else None
-        except msgspec.DecodeError:
-            body = None
-        entry = Request(
-            number=len(self.log),
-            time=time.time(),
-            connection=connection,
-            method=request.method,
-            path=request.path,
-            headers={k: _redacted(k, v) for k, v in request.headers.items()},
-            body=body,
-            raw=request.body,
-        )
+        entry = entry_of(request, len(self.log), connection)
         made, response = self._decide(entry)
         entry.status = made.status
+        self._note(entry)
+        return entry, made, response
+
+    def refuse(self, error: Garbled, connection: int) -> Plan:
+        """Log what is not an HTTP request, and answer it."""
+        message = f"Bad request: {error}."
+        secret = _is_secret(error.received.decode("latin-1").lower())
+        received = b"[redacted]" if secret else error.received
+        request = HttpRequest("", "", {}, received, keep_alive=False)
+        entry = entry_of(request, len(self.log), connection)
+        entry.status, entry.refusal, entry.body, entry.ended = 400, message, None, "close"
+        self._note(entry)
+        return _document(400, Refusal(400, message, "bad_request", None).body())
+
+    def _note(self, entry: Request) -> None:
         self.log.append(entry)
         self.on_request(entry)
-        return entry, made, response
 
     def _decide(self, entry: Request) -> tuple[Plan, Response]:
         simple = Response(status=200)
@@ -116,6 +123,7 @@ class Playhouse:
 
     def _respond(self, entry: Request) -> tuple[Plan, Response]:
         simple = Response(status=200)
+        self.asked += 1
         if not isinstance(entry.body, dict):
             return _error(400, "The request body is not a JSON object.", "invalid_json"), simple
         refused = refusal(entry.body, self.script.dialect) if self.script.strict else None
@@ -126,14 +134,28 @@ class Playhouse:
             problem = self._improvise(self.improvise, entry.body)
             if problem:
                 return _error(500, problem, "script_error"), simple
-        count = len(self.script.responses)
-        number = min(self.played, count - 1) if self.script.repeat else self.played
-        if not 0 <= number < count:
+        number = self._next()
+        if number is None:
+            count = len(self.script.responses)
             message = f"script exhausted: it has {count} responses and all were played"
             entry.refusal = message
             return _error(400, message, "script_exhausted"), simple
         entry.response = number
-        response = self.script.responses[number]
+        return self._play(entry, self.script.responses[number])
+
+    def _next(self) -> int | None:
+        """The number of the response to play; None when all were played."""
+        count = len(self.script.responses)
+        if self.improvise:
+            return count - 1
+        number = min(self.next, count - 1) if self.script.repeat else self.next
+        return number if 0 <= number < count else None
+
+    def _play(self, entry: Request, response: Response) -> tuple[Plan, Response]:
+        """Play a response, with what befalls it by chance; it is used up if the client got enough."""
+        entry.drawn = self._draw(response)
+        if entry.drawn:
+            response = befall(response, entry.drawn)
         play = Play(
             self.played,
             self.nonce,
@@ -144,7 +166,18 @@ class Playhouse:
             bool(entry.body.get("stream")),
         )
         self.played += 1
-        return plan(response, play, self.script.recordings.get(response.sse or "", b"")), response
+        recording = self.script.recordings.get(response.sse or "", b"")
+        made = plan(response, play, recording, lenient=entry.drawn is not None)
+        if entry.drawn is None or (made.spent and entry.drawn.status is None):
+            self.next += 1
+        return made, response
+
+    def _draw(self, response: Response) -> Passage | None:
+        """What befalls an answer; the script's own faults and errors are left alone."""
+        chaos = response.chaos or self.script.chaos
+        if chaos is None or (response.chaos is None and (response.fault or response.status)):
+            return None
+        return draw(chaos, self.asked - 1)
 
     def _improvise(self, improvise: Callable[[JSON], JSON], body: JSON) -> str:
         """Let the caller's function make the next response; what is wrong with it, or nothing."""
@@ -179,8 +212,8 @@ class Playhouse:
             try:
                 request = await connection.request()
             except Garbled as error:
-                refused = Refusal(400, f"Bad request: {error}.", "bad_request", None)
-                await self._perform(connection, _document(400, refused.body()), keep_alive=False)
+                refused = self.refuse(error, connection.number)
+                await self._perform(connection, refused, keep_alive=False)
                 return "close"
             if request is None:
                 return "close"
@@ -283,8 +316,30 @@ _MODELS = {
 }
 
 
+def entry_of(request: HttpRequest, number: int, connection: int) -> Request:
+    """A request as it is logged, without its secrets."""
+    try:
+        body = msgspec.json.decode(request.body) if request.body else None
+    except msgspec.DecodeError:
+        body = None
+    return Request(
+        number=number,
+        time=time.time(),
+        connection=connection,
+        method=request.method,
+        path=request.path,
+        headers={k: _redacted(k, v) for k, v in request.headers.items()},
+        body=body,
+        raw=request.body,
+    )
+
+
 def _redacted(name: str, value: str) -> str:
-    return "[redacted]" if any(word in name for word in _SECRET) else value
+    return "[redacted]" if _is_secret(name) else value
+
+
+def _is_secret(name: str) -> bool:
+    return any(word in name for word in _SECRET)
 
 
 def listen(port: int = 0) -> socket.socket:
@@ -323,7 +378,7 @@ class ChaosServer:
     """A fault server in a background thread, for tests: `with ChaosServer(script) as server:`.
 
     `script` is a list of responses, a whole script, a `Script`, or a list with `options` beside it
-    (repeat, style, strict, dialect, seed). Raises ScriptError at once if the script is wrong.
+    (repeat, style, strict, dialect, seed, chaos). Raises ScriptError at once if the script is wrong.
     It may also be a function that is given each request's body and returns the response to it; it
     runs in the server's thread, and what it raises is HTTP 500 and noted in `problems`.
     """

@@ -25,6 +25,7 @@ from backstay.chaos.script import (
     TruncatedCall,
     Usage,
     WebSearchCall,
+    calls_of,
 )
 
 JSON = dict[str, Any]
@@ -106,8 +107,8 @@ class Writer:
         self.id = f"resp_{play.nonce}{play.number:04d}"
         self.characters = 0
         cut = next((f for f in response.faults if isinstance(f, TruncatedCall)), None)
-        calls = [i for i in response.output or () if isinstance(i, FunctionCall | CustomToolCall)]
-        self.truncated = calls[(cut.nth or len(calls)) - 1] if cut else None
+        calls = calls_of(response)
+        self.truncated = calls[(cut.nth or len(calls)) - 1] if cut and calls else None
 
     # ----- events
 
