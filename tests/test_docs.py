@@ -1,0 +1,198 @@
+"""The pages say what the code does: fields, exit codes, command lines, examples, links."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import msgspec
+import pytest
+
+from backstay import chaos, errors
+from backstay.cli.arguments import EXEC, parse_continue, parse_exec, parse_resume
+from backstay.core.events import OutcomeKind
+from backstay.core.record import KINDS, Codec, Known, Status, TurnEnd
+from backstay.journal.lines import Code
+from backstay.runtime.config import Configuration, ProviderTable, load
+from tests.conftest import REPOSITORY
+
+PAGES: Final = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")])
+README: Final = (REPOSITORY / "README.md").read_text()
+JOURNAL: Final = (REPOSITORY / "docs" / "journal.md").read_text()
+RECORDS: Final[tuple[type[msgspec.Struct], ...]] = get_args(Known)
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced blocks of a page that are marked with this language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def rows(text: str) -> dict[str, str]:
+    """Table rows by the first word in backticks of their first cell."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        named = re.match(r"\| `([^`]+)`", line)
+        if named:
+            found.setdefault(named[1], line)
+    return found
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda one: str(one.__struct_config__.tag))
+def test_every_field_of_every_record_is_in_its_row(record: type[msgspec.Struct]) -> None:
+    """`docs/journal.md` has a row for each kind that names each field of its own."""
+    row = rows(JOURNAL)[str(record.__struct_config__.tag)]
+    common = {"n", "t"}
+    fields = [field.encode_name for field in msgspec.structs.fields(record)]
+    missing = [name for name in fields if name not in common and f"`{name}`" not in row]
+    assert not missing, f"{missing} of {record.__name__} are not in its row"
+
+
+def test_no_row_is_left_of_a_kind_that_is_gone() -> None:
+    """The table of kinds has the kinds of the code and no others."""
+    table = JOURNAL.partition("## Kinds")[2].partition("`basis` names")[0]
+    assert set(rows(table)) == KINDS
+
+
+def test_every_damage_code_has_its_row() -> None:
+    """What a damage costs is said for each code."""
+    table = JOURNAL.partition("### Damage")[2].partition("What a lost record")[0]
+    assert set(rows(table)) == set(get_args(Code))
+
+
+def test_every_word_of_a_status_and_an_outcome_is_explained() -> None:
+    """How calls, attempts and turns can end is in the page, word by word."""
+    ends = next(one.type for one in msgspec.structs.fields(TurnEnd) if one.name == "outcome")
+    words = {*get_args(Status), *get_args(OutcomeKind), *get_args(ends)}
+    assert {"unknown", "died", "superseded"} <= words
+    assert not [word for word in words if f"`{word}`" not in JOURNAL]
+
+
+def test_every_exit_code_is_in_the_readme() -> None:
+    """The table of exit codes has each code of the error tree, success and the signals."""
+    table = README.partition("### Exit codes")[2].partition("\n\n##")[0]
+    listed = {
+        int(n)
+        for cell in re.findall(r"^\| ([\d, ]+) \|", table, re.MULTILINE)
+        for n in cell.split(",")
+    }
+    assert listed == {one.exit_code for one in _tree(errors.BackstayError)} | {0, 129, 143}
+
+
+def _tree(root: type[errors.BackstayError]) -> Iterator[type[errors.BackstayError]]:
+    yield root
+    for child in root.__subclasses__():
+        if child.__module__ == errors.__name__:
+            yield from _tree(child)
+
+
+def test_every_key_of_the_configuration_is_in_the_readme() -> None:
+    """Each key of `config.toml`, of a provider block and of its dialect is named."""
+    dialect = type(ProviderTable().dialect)
+    section = README.partition("## Configuration")[2].partition("\n## ")[0]
+    tables = ("model_providers", "sandbox_workspace_write")
+    for name in (*Configuration.__struct_fields__, *ProviderTable.__struct_fields__):
+        assert name in tables or f"`{name}`" in section, name
+    for name in dialect.__struct_fields__:
+        assert f"`{name}`" in section, name
+
+
+def test_the_configuration_of_the_readme_is_taken_without_a_word(tmp_path: Path) -> None:
+    """It is whole TOML, each key is known and honoured."""
+    (text,) = blocks(README, "toml")
+    (tmp_path / "config.toml").write_text(text)
+    loaded = load(str(tmp_path), str(tmp_path), [], strict=True)
+    assert loaded.warnings == []
+    assert loaded.providers["local"].dialect.custom_tools is False
+
+
+def test_every_flag_that_the_help_of_exec_names_is_accepted() -> None:
+    """With a value where it takes one; none is a usage error."""
+    for option in EXEC:
+        for name in option.names:
+            value = [option.choices[-1] if option.choices else "k=v"] if option.value else []
+            last = ["resume"] if option.name in ("last", "all") else []
+            more = ["--last"] if option.name == "all" else []
+            parse_exec([*last, name, *value, *more])
+
+
+def test_every_command_line_of_the_pages_is_accepted() -> None:
+    """Each `backstay exec`, `resume` and `continue` in a shell block is read without an error."""
+    parsers = {"exec": parse_exec, "resume": parse_resume, "continue": parse_continue}
+    seen = 0
+    for page in PAGES:
+        for line in "".join(blocks(page.read_text(), "sh")).splitlines():
+            words = shlex.split(line.rpartition("|")[2], comments=True)
+            if words[:1] == ["backstay"] and words[1] in parsers:
+                parsers[words[1]](words[2:])
+                seen += 1
+    assert seen >= 4
+
+
+@pytest.mark.processes
+def test_the_python_of_the_readme_runs(tmp_path: Path, home: Path) -> None:
+    """As it stands there, with `backstay` on the PATH: its own assertion holds."""
+    (text,) = blocks(README, "python")
+    command = tmp_path / "bin" / "backstay"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m backstay "$@"\n')
+    command.chmod(0o755)
+    path = f"{command.parent}{os.pathsep}{os.environ['PATH']}"
+    environ = os.environ | {"PATH": path, "BACKSTAY_HOME": str(home), "HOME": str(tmp_path)}
+    ran = subprocess.run(
+        [sys.executable, "-c", text],
+        cwd=tmp_path,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "It builds." in ran.stdout
+
+
+def test_the_scripts_of_the_readme_are_scripts() -> None:
+    """Each JSON block is one that the fault server plays."""
+    found: list[Any] = [json.loads(text) for text in blocks(README, "json")]
+    assert found
+    for script in found:
+        chaos.parse(script)
+
+
+def test_the_events_of_the_readme_are_json() -> None:
+    """Line by line, each with its type."""
+    lines = "".join(blocks(README, "jsonl")).splitlines()
+    assert [json.loads(line)["type"] for line in lines][-1] == "turn.completed"
+
+
+def test_the_line_of_the_journal_page_is_whole() -> None:
+    """Its checksum is right."""
+    shown = re.search(r'^\{"k":"turn_end".*\}$', JOURNAL, re.MULTILINE)
+    assert shown
+    assert isinstance(Codec().decode(shown[0].encode()), TurnEnd)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_named_files_are_there(page: Path) -> None:
+    """Relative links lead to files and headings that exist; so do paths of tests in backticks."""
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        path, _, heading = target.partition("#")
+        led = page.parent / path if path else page
+        assert led.exists(), f"{page.name} links to {target}"
+        if heading:
+            assert heading in _headings(led.read_text()), f"{page.name} links to {target}"
+    for path in re.findall(r"`(tests/[\w/]+(?:\.py)?)`", text):
+        assert (REPOSITORY / path).exists(), f"{page.name} names {path}"
+
+
+def _headings(text: str) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
