@@ -87,21 +87,27 @@ class Play:
         """What may happen now; the more often it is named the likelier it is."""
         if self.phase is Phase.CLOSED:
             return [self.open]
-        may: list[Action] = [self.crash]
         if self.phase is Phase.BROKEN:
-            return may
+            return [self.crash]
+        may: list[Action] = [self.something_else] * 2
+        if self.phase is Phase.IDLE:
+            may += [self.prompt] * 2
         if self.unwritten:
-            may += [self.sync] * 4 + [self.fail]
+            may += [self.sync] * 4
         may += [lambda n=n: self.prepared(n) for n in self.preparing] * 2
         may += [lambda n=n: self.finish(n) for n in self.running] * 2
         may += [lambda n=n: self.settle(n) for n in self.probes] * 2
         may += [lambda n=n: self.wake(n) for n in self.waits] * 2
         for attempt in self.streams:
             may += [lambda n=attempt: self.item(n)] * 5 + [lambda n=attempt: self.end(n)] * 2
-        return may + self._at_any_time()
+        return may
+
+    def something_else(self) -> None:
+        """What users, clocks, late tools and bad luck do, where the phase takes it."""
+        may = [self.crash, *self._at_any_time()] + [self.fail] * bool(self.unwritten)
+        may[self.pick(len(may))]()
 
     def _at_any_time(self) -> list[Action]:
-        """What users, clocks and late tools do, where the phase takes it."""
         calls = [*self.machine.turn.history.calls]
         closed = [n for n in calls if n not in self.running]
         found: list[tuple[type, Action]] = [

@@ -11,9 +11,17 @@ import msgspec
 from backstay.core import events as e
 from backstay.core.commands import Adopt, Append, Command, Finish, Probe, Send, StartCall
 from backstay.core.history import History
-from backstay.core.items import OUTPUTS, Item, kind, tool_name
+from backstay.core.items import (
+    OUTPUTS,
+    Item,
+    is_partial,
+    is_server_call,
+    kind,
+    message_text,
+    tool_name,
+)
 from backstay.core.pairing import problems
-from backstay.core.record import Attempt, Known, Output, Repair, Start, TurnEnd
+from backstay.core.record import Attempt, Call, ItemRecord, Known, Output, Repair, TurnEnd
 from backstay.core.turn import TABLE, Phase, Rules, Turn
 from backstay.core.view import view
 
@@ -99,6 +107,10 @@ class Watched:
                 assert all(one.call != record.call for one in others), "a second output (P1)"
                 if record.status == "never_started":
                     assert record.call not in self.world.started, "it was started (P10)"
+            if isinstance(record, Attempt):
+                turn = self.turn.history.turns[record.turn]
+                assert turn.end is None, "that turn is over"
+                assert all(one.record.step <= record.step for one in turn.attempts)
             self.world.records.append(record)
 
     def _send(self, command: Send) -> None:
@@ -111,6 +123,8 @@ class Watched:
         assert sent == view(replay(before), self.turn.rules.dialect), "not the history (P5)"
         lost = Counter(answers(before)) - Counter(map(text, sent))
         assert not lost, f"recorded outputs that are not sent (P2): {lost}"
+        said = [message_text(item) for item in sent if item.get("role") == "assistant"]
+        assert Counter(said) == Counter(kept_messages(before)), "kept or dropped (DESIGN 4.5)"
         repaired = any(isinstance(one, Repair) for one in before if one.n > world.sent_at)
         extends = sent[: len(world.sent)] == world.sent
         assert extends or repaired, f"the prefix changed (P6): {world.sent} -> {sent}"
@@ -171,6 +185,22 @@ def answers(records: list[Known]) -> list[bytes]:
     return [text(item) for item in found if kind(item) not in TOLD_AS_MESSAGES]
 
 
-def starts(records: Iterable[Known]) -> dict[int, Start]:
-    """The start record of each call that has one."""
-    return {one.call: one for one in records if isinstance(one, Start)}
+def kept_messages(records: list[Known]) -> list[str]:
+    """What the model said in full and the view keeps.
+
+    Of an attempt whose step was tried again only what stands before its last call (DESIGN 4.5).
+    """
+    attempts = [one for one in records if isinstance(one, Attempt)]
+    last = {(one.turn, one.step): one.n for one in attempts}
+    items = [one for one in records if isinstance(one, ItemRecord | Call)]
+    kept = {one.n: -1 for one in attempts if last[one.turn, one.step] != one.n}
+    for one in items:
+        call = isinstance(one, Call) or is_server_call(one.item) or kind(one.item) in OUTPUTS
+        if call and one.attempt in kept:
+            kept[one.attempt] = max(kept[one.attempt], one.index)
+    return [
+        message_text(one.item)
+        for one in items
+        if kind(one.item) == "message" and not is_partial(one.item)
+        if one.index <= kept.get(one.attempt, one.index)
+    ]
