@@ -125,17 +125,15 @@ class Bench:
 
     # Running it
 
-    def start(
-        self, *words: str, stdin: bytes = b"", out: Any = None, options: Sequence[str] = ()
-    ) -> Agent:
-        """Start `backstay WORDS`; `out` takes the place of the file for stdout."""
+    def start(self, *words: str, stdin: bytes = b"", out: Any = None, program: str = "") -> Agent:
+        """Start `backstay WORDS`, or a program in Python; `out` takes the place of stdout's file."""
         number = len(self._agents)
         given = self.root / f"stdin-{number}"
         given.write_bytes(stdin)
         files = self.root / f"stdout-{number}", self.root / f"stderr-{number}"
         with given.open("rb") as source, files[0].open("wb") as sink, files[1].open("wb") as err:
             process = subprocess.Popen(
-                [sys.executable, "-m", "backstay", *words, *options],
+                [sys.executable, *(["-c", program] if program else ["-m", "backstay"]), *words],
                 cwd=self.cwd,
                 env=self._environment(),
                 stdin=source,

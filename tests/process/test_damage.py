@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -15,16 +16,29 @@ PATCH = "*** Begin Patch\n*** Add File: new.txt\n+made by the patch\n*** End Pat
 Lines = list[bytes]
 
 
-def lived(bench: Bench) -> Lines:
-    """The lines of the journal of a session that has run two commands, a patch, and two turns."""
-    bench.serve(
-        response(bench.command("one"), bench.command("two")),
-        response(custom_call("apply_patch", PATCH)),
-        response(message("first")),
-        response(message("second")),
-    )
-    assert bench.exec("go").end().code == 0
-    assert bench.resume("and on").end().code == 0
+@pytest.fixture(scope="module")
+def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """A session that has run two commands, a patch, and two turns; each test takes a copy."""
+    root = tmp_path_factory.mktemp("life")
+    home = root / "home"
+    home.mkdir(mode=0o700)
+    with Bench(root, home) as bench:
+        bench.serve(
+            response(bench.command("one"), bench.command("two")),
+            response(custom_call("apply_patch", PATCH)),
+            response(message("first")),
+            response(message("second")),
+        )
+        assert bench.exec("go").end().code == 0
+        assert bench.resume("and on").end().code == 0
+        yield bench
+
+
+@pytest.fixture
+def lines(life: Bench, bench: Bench) -> Lines:
+    """The lines of the journal of that session, which is in the bench's home now."""
+    shutil.copytree(life.home, bench.home, dirs_exist_ok=True)
+    bench.ledger = life.ledger
     return bench.journal.read_bytes().splitlines(keepends=True)
 
 
@@ -36,17 +50,16 @@ def place(lines: Lines, kind: str, nth: int = 0) -> int:
 def go_on(bench: Bench, damaged: bytes) -> str:
     """Put the bytes in the journal's place and resume; what it said on stderr."""
     bench.journal.write_bytes(damaged)
-    bench.requests.clear()
-    bench.serve(response(message("done")))
-    bench.requests.clear()  # the damage may have changed what came before: judge from here on
+    bench.serve(response(message("done")), response(message("and done")))
     ended = bench.resume("more").end()
     assert (ended.code, ended.out) == (0, "done\n"), ended.err
-    bench.check()
     assert bench.turns()[-1] == "completed"
     assert bench.journal.read_bytes().startswith(damaged)
     assert bench.runs("one") == bench.runs("two") == 1
     again = bench.resume("once more").end()
+    assert again.code == 0
     assert "damaged" not in again.err
+    bench.check()
     return ended.err
 
 
@@ -124,10 +137,10 @@ HARMLESS = [
 
 @pytest.mark.parametrize("damage", HARMLESS, ids=lambda damage: damage.__name__)
 def test_damage_that_costs_no_call_changes_nothing_that_the_model_is_sent(
-    bench: Bench, damage: Callable[[Lines], Lines]
+    bench: Bench, lines: Lines, damage: Callable[[Lines], Lines]
 ) -> None:
     """Every call has its true output still; the damage is told once, and the session goes on."""
-    err = go_on(bench, b"".join(damage(lived(bench))))
+    err = go_on(bench, b"".join(damage(lines)))
     assert "the journal is damaged: " in err
     one, two, patch = bench.sent()
     assert one.endswith("one-output\n")
@@ -135,9 +148,8 @@ def test_damage_that_costs_no_call_changes_nothing_that_the_model_is_sent(
     assert patch.startswith("Success.")
 
 
-def test_output_whose_call_is_lost_is_told_as_a_message(bench: Bench) -> None:
+def test_output_whose_call_is_lost_is_told_as_a_message(bench: Bench, lines: Lines) -> None:
     """An orphan is no output any more, but what it says is not lost."""
-    lines = lived(bench)
     del lines[place(lines, "call")]
     assert "missing" in go_on(bench, b"".join(lines))
     assert len(bench.sent()) == 2
@@ -146,9 +158,8 @@ def test_output_whose_call_is_lost_is_told_as_a_message(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("nth", [0, 1, 2], ids=["one", "two", "patch"])
-def test_lost_output_of_a_call_is_found_again(bench: Bench, nth: int) -> None:
+def test_lost_output_of_a_call_is_found_again(bench: Bench, lines: Lines, nth: int) -> None:
     """The effect itself still says how it ended: the true output is back."""
-    lines = lived(bench)
     del lines[place(lines, "output", nth)]
     assert "missing" in go_on(bench, b"".join(lines))
     assert bench.statuses() == ["done"] * 3
@@ -158,10 +169,9 @@ def test_lost_output_of_a_call_is_found_again(bench: Bench, nth: int) -> None:
 @pytest.mark.parametrize("nth", [0, 2], ids=["command", "patch"])
 @pytest.mark.parametrize("how", ["removed", "zeroed"])
 def test_call_without_start_and_output_is_not_said_to_be_unstarted(
-    bench: Bench, how: str, nth: int
+    bench: Bench, lines: Lines, how: str, nth: int
 ) -> None:
     """Where records are missing, a missing start is no proof: it is found out, or unknown."""
-    lines = lived(bench)
     lost = {place(lines, "start", nth), place(lines, "output", nth)}
     holes = [
         b"" if how == "removed" else bytes(len(line) - 1) + b"\n"
@@ -177,9 +187,8 @@ def test_call_without_start_and_output_is_not_said_to_be_unstarted(
         assert bench.sent()[0].endswith("one-output\n")
 
 
-def test_zeros_in_the_middle_cost_only_what_they_cover(bench: Bench) -> None:
+def test_zeros_in_the_middle_cost_only_what_they_cover(bench: Bench, lines: Lines) -> None:
     """A block of zeros over the first answer: both commands are settled, what follows is kept."""
-    lines = lived(bench)
     whole = b"".join(lines)
     begin = len(b"".join(lines[: place(lines, "call") + 1]))
     end = len(b"".join(lines[: place(lines, "attempt", 1)]))
@@ -193,17 +202,18 @@ def test_zeros_in_the_middle_cost_only_what_they_cover(bench: Bench) -> None:
     [b"", b" \n\n\t\n", b'{"k":"session","n":1,"t":17', bytes(8192)],
     ids=["empty", "blank", "one torn line", "zeros"],
 )
-def test_file_without_a_whole_record_is_nothing_to_resume(bench: Bench, content: bytes) -> None:
+def test_file_without_a_whole_record_is_nothing_to_resume(
+    bench: Bench, lines: Lines, content: bytes
+) -> None:
     """One clear line, exit 3, and the file stays as it is."""
-    lived(bench)
     session, journal = bench.session, bench.journal
-    requests = len(bench.server.requests)
+    bench.serve(response(message("done")))
     journal.write_bytes(content)
     ended = bench.exec("resume", session, "more").end()
     assert ended.code == 3
     assert "nothing to resume" in ended.one_line()
     assert journal.read_bytes() == content
-    assert len(bench.server.requests) == requests
+    assert bench.server.requests == []
 
 
 def test_torn_end_of_a_killed_run_is_resumed(bench: Bench) -> None:
