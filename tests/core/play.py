@@ -266,10 +266,11 @@ class Play:
         """Hand an event over and do what is commanded."""
         name = event.__class__.__name__ if isinstance(event, e.Opened) else str(event)
         self.log.append(f"{self.phase}: {name}")
-        for command in self.machine.handle(event):
+        commands = self.machine.handle(event)
+        for command in commands:
             self.log.append(f"    {command}")
             self._take(command)
-        if self.phase not in (Phase.BROKEN, Phase.CLOSED):
+        if any(isinstance(command, c.Append) for command in commands):
             self.machine.check_replay()
 
     def _take(self, command: c.Command) -> None:
