@@ -8,13 +8,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from backstay.chaos import call, cut, hold, judge, message, response, write_script
+from backstay.chaos.script import Kind
 from tests.chaos.client import fetch
 
-COMMAND = [sys.executable, "-m", "backstay.chaos"]
+COMMAND = [sys.executable, "-m", "backstay.chaos", "serve"]
 
 
 @contextmanager
@@ -84,6 +86,40 @@ def test_options_of_the_command_line(tmp_path: Path) -> None:
     assert ran.stderr.startswith(f"backstay chaos serve: cannot listen on 127.0.0.1:{port}: ")
 
 
+def test_the_judge_speaks_at_the_end(tmp_path: Path) -> None:
+    """--judge: a table on stderr, exit code 1 if anything is wrong; sessions are told apart."""
+    script = write_script(tmp_path / "s.json", [response(message("a"))], repeat=True)
+    for text, code in (("second", 1), ("first", 0)):
+        with running(script, "--judge") as (url, process):
+            for prompt in ("first", text):
+                for key in ("a", "b"):
+                    fetch(url, {"input": prompt if key == "a" else "x", "prompt_cache_key": key})
+            process.terminate()
+            assert process.stderr is not None
+            said = process.stderr.read()
+        assert process.returncode == code
+        assert "session b: 2 requests, nothing wrong" in said
+        assert ("changed_prefix" in said) == bool(code)
+
+
+def test_faults_by_chance_on_the_command_line(tmp_path: Path) -> None:
+    """The seed repeats them; one that was made up is printed."""
+    script = write_script(tmp_path / "s.json", [response(message("a"))], repeat=True)
+
+    def played(*words: str) -> tuple[list[int], str]:
+        with running(script, "--probability", "0.5", "--kinds=status,close", *words) as run:
+            url, process = run
+            found = [fetch(url) for _ in range(12)]
+            process.terminate()
+            assert process.stderr is not None
+            return [one.status * len(one.body) for one in found], process.stderr.read()
+
+    first, said = played()
+    seed = said.split("--seed ")[1].split(" ")[0]
+    assert len(set(first)) > 1
+    assert played("--seed", seed) == (first, "")
+
+
 def test_a_file_that_never_comes_is_told_on_stderr(tmp_path: Path) -> None:
     """The process says which file it waited for in vain."""
     made = [response(message("a"), hold=hold("flag", event=1, seconds=0.01))]
@@ -106,6 +142,10 @@ def test_a_file_that_never_comes_is_told_on_stderr(tmp_path: Path) -> None:
         (["SCRIPT", "--frobnicate"], "unknown option --frobnicate"),
         (["SCRIPT", "--style", "vax"], "Invalid enum value 'vax'"),
         (["SCRIPT", "--log", "/no/such/folder/log"], "--log /no/such/folder/log: No such file"),
+        (["SCRIPT", "--probability", "2"], "--probability: Expected `float` <= 1.0"),
+        (["SCRIPT", "--probability", "x"], "--probability x: not a number"),
+        (["SCRIPT", "--kinds", "close"], "--kinds needs --probability as well"),
+        (["SCRIPT", "--probability=1", "--kinds", "x"], "Invalid enum value 'x'; the kinds are"),
         (["BROKEN"], "responses[0]: the stream has no call number 1"),
     ],
 )
@@ -127,3 +167,5 @@ def test_help_names_every_option() -> None:
     ran = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True)
     for option in ("--port", "--log", "--strict", "--repeat", "--style", "--dialect"):
         assert option in ran.stdout
+    for kind in (*get_args(Kind), "--judge", "--probability", "--seed", "--kinds", "--seconds"):
+        assert kind in ran.stdout

@@ -115,7 +115,8 @@ of responses with the script's options beside it, and has ``url``, ``requests``,
 Log: one JSON object a line and request: ``{"number", "time" (Unix seconds), "connection", "method", "path",
 "headers" (secrets redacted), "body" (parsed; null if it is not JSON), "status", "response" (number of the
 response played, else null), "refusal"}``, and ``"drawn"`` where an answer was broken by chance. What is no HTTP
-request stands there too, with an empty method, its first line as ``"raw"`` and status 400. ``judge`` takes these objects, ``ChaosServer.requests``, or bodies.
+request stands there too, with an empty method, its first line as ``"raw"`` and status 400. ``judge`` takes these objects, ``ChaosServer.requests``, or bodies, as one session; ``judge_sessions`` tells sessions
+apart by their ``prompt_cache_key``, else by what their inputs begin with.
 """
 
 from backstay.chaos.build import (
@@ -151,6 +152,7 @@ from backstay.chaos.build import (
 from backstay.chaos.judge import Finding, Verdict, judge
 from backstay.chaos.script import Script, ScriptError, load, parse
 from backstay.chaos.server import ChaosServer, Request
+from backstay.chaos.sessions import Verdicts, judge_sessions
 
 __all__ = [
     "ChaosServer",
@@ -159,6 +161,7 @@ __all__ = [
     "Script",
     "ScriptError",
     "Verdict",
+    "Verdicts",
     "at",
     "call",
     "clean_end",
@@ -174,6 +177,7 @@ __all__ = [
     "http_error",
     "incomplete",
     "judge",
+    "judge_sessions",
     "keepalive_trap",
     "load",
     "message",

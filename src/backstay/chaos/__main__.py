@@ -1,8 +1,8 @@
-"""`python -m backstay.chaos SCRIPT`: the fault server as a process."""
+"""`python -m backstay.chaos ...`: the same as `backstay chaos ...`."""
 
 import sys
 
-from backstay.chaos.serve import main
+from backstay.chaos.main import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -1,5 +1,7 @@
 """The judge: what is wrong with the requests that a client sent in one session, in order.
 
+`sessions` tells the sessions of a log apart.
+
 Pure: bodies in, a verdict out. It knows the rules of the Responses API (each call has one output,
 after it) and what a durable agent promises between requests: no output is lost or changed, and each
 input extends the one before it, so that prompt caches keep hitting.
@@ -134,7 +136,7 @@ def judge(
     image, unknown_item. Between requests: lost_output, changed_output, changed_prefix,
     changed_instructions, changed_tools. At the end: missing_output (see `must_contain`).
     """
-    bodies = [body for body in map(_body, requests) if body is not None]
+    bodies = [body for body in map(body_of, requests) if body is not None]
     findings: list[Finding] = []
     for number, body in enumerate(bodies):
         findings += inspect(body, number, dialect=dialect)
@@ -181,7 +183,7 @@ def _typed(item: JSON) -> JSON:
     return {"type": "message", **item} if "type" not in item and "role" in item else item
 
 
-def _body(request: Any) -> JSON | None:
+def body_of(request: Any) -> JSON | None:
     """A request's body, from whatever form it comes in; None for a request that is no response's."""
     if isinstance(request, bytes | str):
         request = msgspec.json.decode(request)
@@ -191,7 +193,7 @@ def _body(request: Any) -> JSON | None:
         if "connection" not in request or "body" not in request:
             return request
         path, body = request.get("path"), request["body"]
-    if path is not None and not path.endswith("/responses"):
+    if path is not None and not path.rstrip("/").endswith("/responses"):
         return None
     return body if isinstance(body, dict) else None
 

@@ -1,114 +1,81 @@
-"""The fault server as a process: its arguments, its first line on stdout, its log file."""
+"""The command `backstay chaos serve`: a script's server as a process."""
 
-import asyncio
-import os
-import signal
 import sys
-from typing import Any, BinaryIO
 
 import msgspec
 
+from backstay.chaos.command import (
+    CHANCE,
+    CHANCE_HELP,
+    COMMON_HELP,
+    Desk,
+    chance_of,
+    made_up_seed,
+    options_of,
+    port_of,
+)
 from backstay.chaos.script import Dialect, Script, ScriptError, Style, load
-from backstay.chaos.server import LOOPBACK, Playhouse, Request, listen, serve
+from backstay.chaos.server import Playhouse, listen, serve
 
-USAGE = """\
-usage: backstay chaos serve SCRIPT [--port N] [--log FILE] [--strict] [--repeat]
-                            [--style STYLE] [--dialect DIALECT]
+USAGE = f"""\
+usage: backstay chaos serve SCRIPT [OPTIONS]
 
-Serve the Responses API on loopback as SCRIPT says (a JSON file, or a recorded .sse file).
-The first line on stdout is the base URL. --log appends each request as a line of JSON.
+Serve the Responses API on loopback as SCRIPT says: a JSON file, or a recorded .sse file, which is
+then the answer to every request. The first line on stdout is the base URL; SIGTERM or Ctrl-C ends
+the server.
+
+{COMMON_HELP}\
+  --strict           refuse a bad input (a call without its output, ...) as the real API does
+  --repeat           play the last response again and again
+  --style STYLE      whose streams to imitate: openai, chatgpt, copilot, llamacpp, openrouter,
+                     no-trailing-blank
+  --dialect DIALECT  whose rules to judge by: openai, deepseek
+
+Faults stand in the script. By chance, for responses without any:
+{CHANCE_HELP}
+Exit codes: 0 ended, 1 the judge found something, 2 wrong options or script.
 """
-_FLAGS = ("--strict", "--repeat")
-_VALUES = ("--port", "--log", "--style", "--dialect")
+_FLAGS = ("--strict", "--repeat", "--judge")
+_VALUES = ("--port", "--log", "--style", "--dialect", *CHANCE)
 
 
 def main(argv: list[str]) -> int:
-    """Run the server until SIGTERM or SIGINT; returns the exit code (2: wrong arguments or script)."""
+    """Run the server until SIGTERM or SIGINT; returns the exit code."""
     if "-h" in argv or "--help" in argv:
         print(USAGE, end="")
         return 0
     try:
-        path, options = _arguments(argv)
-        script = load(path)
+        words, options = options_of(argv, _FLAGS, _VALUES)
+        if len(words) != 1:
+            raise ScriptError("give one script (a JSON file or a recorded .sse file); see --help")
+        port = port_of(options)
+        script = load(words[0])
         _override(script, options)
-        listener = listen(int(options.get("port", 0)))
-        log = _open_log(options.get("log"))
+        listener = listen(port)
     except ScriptError as error:
-        print(f"backstay chaos serve: {error}", file=sys.stderr)
-        return 2
+        return _refuse(error)
     try:
-        house = Playhouse(script, lambda request: _write(log, request))
-        house.on_problem = lambda text: print(f"backstay chaos serve: {text}", file=sys.stderr)
-        asyncio.run(_serve(house, listener))
+        desk = Desk("serve", options, script.dialect)
+        house = Playhouse(script, desk.note)
     except ScriptError as error:
-        print(f"backstay chaos serve: {error}", file=sys.stderr)
-        return 2
-    finally:
         listener.close()
-        if log:
-            log.close()
-    return 0
+        return _refuse(error)
+    house.on_problem = desk.complain
+    return desk.run(listener, lambda sock: serve(house, sock), made_up_seed(script.chaos, options))
 
 
-async def _serve(house: Playhouse, listener: Any) -> None:
-    loop = asyncio.get_running_loop()
-    serving = loop.create_task(serve(house, listener))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, serving.cancel)
-    print(f"http://{LOOPBACK}:{listener.getsockname()[1]}/v1", flush=True)
-    try:
-        await serving
-    except asyncio.CancelledError:
-        pass
+def _refuse(error: ScriptError) -> int:
+    print(f"backstay chaos serve: {error}", file=sys.stderr)
+    return 2
 
 
-def _arguments(argv: list[str]) -> tuple[str, dict[str, Any]]:
-    """The script's path and the options; raises ScriptError."""
-    paths: list[str] = []
-    options: dict[str, Any] = {}
-    rest = list(argv)
-    while rest:
-        word = rest.pop(0)
-        name, equals, value = word.partition("=")
-        if word in _FLAGS:
-            options[word[2:]] = True
-        elif name in _VALUES:
-            if not equals and not rest:
-                raise ScriptError(f"{name} needs a value")
-            options[name[2:]] = value if equals else rest.pop(0)
-        elif word.startswith("-"):
-            raise ScriptError(f"unknown option {word}; see --help")
-        else:
-            paths.append(word)
-    if len(paths) != 1:
-        raise ScriptError("give one script (a JSON file or a recorded .sse file); see --help")
-    port = options.get("port", "0")
-    if not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ScriptError(f"--port {port}: not a port number")
-    return paths[0], options
-
-
-def _override(script: Script, options: dict[str, Any]) -> None:
+def _override(script: Script, options: dict[str, str]) -> None:
     """Let the command line's options replace the script's; raises ScriptError."""
     script.strict = script.strict or "strict" in options
     script.repeat = script.repeat or "repeat" in options
+    script.chaos = chance_of(options) or script.chaos
     try:
         script.style = msgspec.convert(options.get("style", script.style), Style)
         script.dialect = msgspec.convert(options.get("dialect", script.dialect), Dialect)
     except msgspec.ValidationError as error:
         raise ScriptError(f"--style or --dialect: {error}") from None
-
-
-def _open_log(path: str | None) -> BinaryIO | None:
-    if path is None:
-        return None
-    try:
-        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
-    except OSError as error:
-        raise ScriptError(f"--log {path}: {error.strerror}") from None
-
-
-def _write(log: BinaryIO | None, request: Request) -> None:
-    if log:
-        log.write(msgspec.json.encode(request.entry()) + b"\n")
-        log.flush()

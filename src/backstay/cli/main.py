@@ -26,6 +26,8 @@ COMMANDS = (
     ("ps", "commands of sessions that are still alive"),
     ("demo", "a cut stream and a kill -9, offline, and what is left of them: everything"),
     ("chaos serve SCRIPT", "a Responses API server that breaks as it is told"),
+    ("chaos proxy --to URL", "the same between any client and a real provider"),
+    ("chaos test -- COMMAND", "an agent's command in a matrix of faults: what held, what didn't"),
 )
 ENVIRONMENT = (
     ("OPENAI_API_KEY", "the key of the built-in provider (exec takes CODEX_API_KEY before it)"),
@@ -127,11 +129,9 @@ def _demo(rest: Sequence[str]) -> int:
 
 
 def _chaos(rest: Sequence[str]) -> int:
-    if not rest or rest[0] != "serve":
-        raise UsageError("chaos has one command: backstay chaos serve SCRIPT")
-    from backstay.chaos.serve import main as serve
+    from backstay.chaos.main import main as chaos
 
-    return serve(list(rest[1:]))
+    return chaos(list(rest))
 
 
 def _help() -> str:
