@@ -59,6 +59,7 @@ def answer(call: Item) -> Item:
         ([answer(custom("c1")), custom("c1")], "no call before"),
         ([custom("c1"), answer(custom("c1")), answer(custom("c1"))], "a second output for c1"),
         ([custom("c1"), function("c1"), answer(custom("c1"))], "c1 is used twice"),
+        ([said("x", id="m"), said("y", id="m")], "item id m is used twice"),
         ([thought("rs")], "reasoning without"),
         ([thought("rs"), message("user", "x")], "reasoning without"),
         ([custom("c1"), thought("rs"), answer(custom("c1"))], "reasoning without"),

@@ -4,17 +4,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from backstay.core import events as e
 from backstay.core.commands import Finish, Send
 from backstay.core.dialect import Dialect
-from backstay.core.items import Item, message
-from backstay.core.record import Late, Output, Prompt, TurnEnd
+from backstay.core.items import CLIENT_CALLS, OUTPUTS, SERVER_CALLS, Item, message
+from backstay.core.record import Codec, Late, Output, Prompt, TurnEnd
 from backstay.core.retry import Policy
 from backstay.core.turn import Phase
 from backstay.errors import UsageError
 from tests.core.conftest import unchecked_fail
 from tests.core.past import BASIS, Past, shape
+from tests.core.play import DIALECTS
 from tests.core.playbook import SYNCED, Playbook, done, ended, finished, prompt, settled
 from tests.core.wire import custom, function, said, thought
 
@@ -863,6 +866,56 @@ def test_half_a_surrogate_pair_is_sent_as_it_is_recorded(playbook: Make) -> None
     last = machine.world.records[-1]
     assert isinstance(last, Output)
     assert last.item["output"] == "b\ufffd"
+
+
+odd: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=3)
+    | st.sampled_from(["output_text", "assistant", "{}", "look", "incomplete", "container"]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["type", "text", "role", "content"]), inner)
+    ),
+    max_leaves=5,
+)
+FIELDS = ["id", "call_id", "name", "arguments", "input", "status", "content", "summary", "role"]
+FIELDS += ["encrypted_content", "environment", "execution", "action", "output", "phase"]
+TYPES = [*CLIENT_CALLS, *OUTPUTS, *SERVER_CALLS, "message", "reasoning", "compaction", "odd", 3]
+
+
+@given(
+    st.lists(
+        st.builds(
+            lambda kind, fields: {"type": kind} | fields,
+            st.sampled_from(TYPES),
+            st.dictionaries(st.sampled_from(FIELDS), odd, max_size=6),
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    st.sampled_from(DIALECTS),
+)
+def test_no_item_can_brick_a_session(items: list[dict[str, Any]], dialect: Dialect) -> None:
+    """Whatever shape a provider's items have: taken, answered, paired, sent, and read again."""
+    play = Playbook(dialect=dialect)
+    machine = play.check()
+    machine.handle(prompt())
+    machine.handle(e.Appended(3))
+    for at, item in enumerate(items):
+        machine.handle(done(3, at, item))
+    machine.handle(e.Appended(machine.issued()))
+    for call in sorted(machine.running):
+        machine.handle(finished(call))
+    machine.handle(ended(3, "cut"))
+    if machine.turn.phase is Phase.WAITING:
+        machine.handle(e.Woke(3))
+        machine.handle(e.Appended(machine.issued()))
+    machine.check_replay()
+    assert [Codec().decode(Codec().encode(one)) for one in machine.world.records] == (
+        machine.world.records
+    )
 
 
 # A disk that refuses

@@ -163,6 +163,17 @@ def test_ids_are_sent_only_where_they_are_stored() -> None:
     assert stored[4] == SERVER_RUN
 
 
+def test_an_id_is_used_once() -> None:
+    """The first item keeps it: "Duplicate item found with id" is a refusal for ever (FACTS 8)."""
+    past, turn, attempt = begun()
+    past.item(attempt, 0, said("x", id="msg_1"))
+    past.ended(attempt)
+    past.item(past.attempt(turn, 2), 0, said("y", id="msg_1"))
+    found = past.view(store=True)
+    assert [item.get("id") for item in found] == [None, "msg_1", None]
+    assert problems(found) == []
+
+
 def test_reasoning_always_has_a_summary() -> None:
     """The API demands the field."""
     past, _, attempt = begun()

@@ -123,7 +123,11 @@ class Watched:
         assert sent == view(replay(before), self.turn.rules.dialect), "not the history (P5)"
         lost = Counter(answers(before)) - Counter(map(text, sent))
         assert not lost, f"recorded outputs that are not sent (P2): {lost}"
-        said = [message_text(item) for item in sent if item.get("role") == "assistant"]
+        said = [
+            message_text(item)
+            for item in sent
+            if kind(item) == "message" and item.get("role") == "assistant"
+        ]
         assert Counter(said) == Counter(kept_messages(before)), "kept or dropped (DESIGN 4.5)"
         repaired = any(isinstance(one, Repair) for one in before if one.n > world.sent_at)
         extends = sent[: len(world.sent)] == world.sent
@@ -201,6 +205,7 @@ def kept_messages(records: list[Known]) -> list[str]:
     return [
         message_text(one.item)
         for one in items
-        if kind(one.item) == "message" and not is_partial(one.item)
+        if kind(one.item) == "message" and one.item.get("role") == "assistant"
+        if not is_partial(one.item)
         if one.index <= kept.get(one.attempt, one.index)
     ]

@@ -34,7 +34,12 @@ def problems(items: list[Item]) -> list[str]:
     found: list[str] = []
     calls: dict[str, int] = {}
     answered: set[str] = set()
+    ids: set[str] = set()
     for at, item in enumerate(items):
+        name = str(item.get("id", ""))
+        if name and name in ids:
+            found.append(f"item {at}: item id {name} is used twice")
+        ids.add(name)
         ident = call_id(item)
         if item.get("call_id", "") is None:
             continue  # a hosted call or its output, which the provider paired itself

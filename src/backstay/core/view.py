@@ -61,6 +61,19 @@ def view(history: History, dialect: Dialect) -> list[Item]:
             used |= {call_id(item) for item in segment.items if is_call(item)}
         else:
             items += _attempt(history, segment, dialect, dropped, used)
+    return _said_once(items)
+
+
+def _said_once(items: list[Item]) -> list[Item]:
+    """The items with each id on the first that has it: providers refuse a second (FACTS 8)."""
+    seen: set[str] = set()
+    for at, item in enumerate(items):
+        ident = item.get("id")
+        if not isinstance(ident, str):
+            continue
+        if ident in seen:
+            items[at] = {field: value for field, value in item.items() if field != "id"}
+        seen.add(ident)
     return items
 
 
@@ -109,10 +122,10 @@ def _sendable(history: History, one: Entry, dialect: Dialect) -> bool:
 
 def _unpaired(kept: list[Entry]) -> set[int]:
     """Hosted calls without the output that the provider owes, and outputs without such a call."""
-    calls: dict[Any, int] = {}
+    calls: dict[str, int] = {}
     alone: set[int] = set()
     for one in kept:
-        name = one.item.get("call_id")
+        name = str(one.item.get("call_id"))
         if is_hosted(one.item):
             alone |= {calls[name]} if name in calls else set()
             calls[name] = one.n
@@ -230,7 +243,7 @@ def _picked(item: Item, dialect: Dialect) -> Item:
 
 
 def _part(part: Any) -> Any:
-    fields = _PARTS.get(part.get("type", "")) if isinstance(part, dict) else None
+    fields = _PARTS.get(str(part.get("type"))) if isinstance(part, dict) else None
     return part if fields is None else {f: part[f] for f in fields if f in part}
 
 
