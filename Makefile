@@ -56,9 +56,10 @@ coverage: $(READY)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
-## docs: draw the turn machine's table into ARCHITECTURE.md
+## docs: draw what is made from code into ARCHITECTURE.md and docs/guarantees.md
 docs: $(READY)
 	@$(BIN)/python -m tests.core.draw
+	@$(BIN)/python -m tests.sim.draw
 
 ## lock: renew requirements-dev.lock from pyproject.toml (needs uv)
 lock:

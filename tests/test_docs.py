@@ -20,6 +20,7 @@ from backstay.core.record import KINDS, Codec, Known, Status, TurnEnd
 from backstay.journal.lines import Code
 from backstay.runtime.config import Configuration, ProviderTable, load
 from tests.conftest import REPOSITORY
+from tests.sim import draw
 
 PAGES: Final = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")])
 README: Final = (REPOSITORY / "README.md").read_text()
@@ -70,6 +71,13 @@ def test_every_word_of_a_status_and_an_outcome_is_explained() -> None:
     words = {*get_args(Status), *get_args(OutcomeKind), *get_args(ends)}
     assert {"unknown", "died", "superseded"} <= words
     assert not [word for word in words if f"`{word}`" not in JOURNAL]
+
+
+def test_the_table_of_mutants_is_that_of_the_simulator() -> None:
+    """`make docs` draws it anew."""
+    text = draw.PAGE.read_text()
+    assert text.count(draw.BEGIN) == text.count(draw.END) == 1
+    assert text == draw.page(text), "run `make docs`"
 
 
 def test_every_exit_code_is_in_the_readme() -> None:
