@@ -14,7 +14,7 @@ from backstay.core.record import Known, Prompt, Start
 from backstay.core.turn import TABLE, Phase, Turn
 from backstay.errors import StorageError
 from backstay.journal import Batch, Journal, Waiting
-from tests.sim.effects import Effect, Effects
+from tests.sim.effects import TOOLS, Effect, Effects
 from tests.sim.promises import Ledger, Violation
 from tests.sim.provider import Provider, Reply
 
@@ -143,7 +143,10 @@ class Agent:
     def settled(self, at: int) -> str:
         """The evidence about an open call is gathered."""
         probe = self.probing.pop(at)
-        evidence = self.effects.evidence(probe.item, probe.start)
+        if probe.item.get("name") in TOOLS:
+            evidence = self.effects.evidence(probe.item, probe.start)
+        else:  # damage took the output that rejected it
+            evidence = e.Evidence(found="unknown", detail="there is no such tool")
         self.inbox.append(e.Settled(probe.call, evidence))
         return f"call {probe.call} {evidence.found}"
 
@@ -162,9 +165,10 @@ class Agent:
     def report(self, effect: Effect, result: e.Result) -> None:
         """A tool is done."""
         self.inbox.append(e.CallFinished(effect.call, result))
+        if not effect.given_up:
+            self.deadlines.discard(effect.call)  # the timer of one that was given up runs on
         if not effect.given_up or effect.truth is not None:
             self.calls.pop(effect.call, None)
-            self.deadlines.discard(effect.call)
 
     # Commands
 

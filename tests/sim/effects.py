@@ -96,7 +96,9 @@ class Effects:
         if found is not None and found.claim:
             return None
         manners: list[Manner] = ["fast", "fast", "slow", "failing"]
-        manner = self.rng.choice(manners + (["hanging", "stubborn"] if hangs else []))
+        if hangs:
+            manners += ["hanging", "stubborn", "stubborn"]
+        manner = self.rng.choice(manners)
         self.hung += manner in ("hanging", "stubborn")
         effect = Effect(
             call=call,

@@ -14,9 +14,6 @@ from backstay.core.events import Outcome
 from backstay.core.items import Item, message
 from tests.sim.effects import CUSTOM, TOOLS
 
-MOST_STEPS: Final = 14
-"""Responses with calls that one world is given; behind them only messages come."""
-
 Said = tuple[int, Item]
 """An item that is said to be done, with its index."""
 
@@ -61,8 +58,9 @@ _BAD_REASONING: Final = Outcome(
 class Provider:
     """Answers requests; remembers what it refused."""
 
-    def __init__(self, rng: Random, kinds: frozenset[str]) -> None:
-        """`kinds` are the sorts of fault that it may commit."""
+    def __init__(self, rng: Random, kinds: frozenset[str], most: int) -> None:
+        """`kinds` are the sorts of fault that it may commit; so many responses hold calls."""
+        self.most = most
         self.rng = rng
         self.kinds = kinds
         self.refused: set[str] = set()
@@ -104,7 +102,7 @@ class Provider:
         rng = self.rng
         self._steps += 1
         calls = 0
-        if not self.calm and self._steps <= MOST_STEPS:
+        if not self.calm and self._steps <= self.most:
             calls = rng.choice((0, 1, 1, 2, 3, 4))
         groups += [[self._call()] for _ in range(calls)]
         if not calls or rng.random() < 0.3:

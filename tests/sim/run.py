@@ -1,5 +1,6 @@
 """One run of the simulator and what came of it; running many; shrinking one that fails."""
 
+import traceback
 from collections import Counter
 from typing import Final
 
@@ -50,6 +51,8 @@ def run(plan: Plan, parts: Parts | None = None) -> Run:
         world.run()
     except Violation as found:
         violation = found
+    except Exception as error:  # noqa: BLE001 - a defect has a seed too
+        violation = Violation("defect", f"{error!r}\n{traceback.format_exc()}")
     faults = world.faults + world.provider.faults + Counter({"hanging tool": world.effects.hung})
     return Run(
         plan,

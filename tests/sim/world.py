@@ -42,6 +42,13 @@ FAULTS: Final = (
 HOME: Final = "/home"
 BASIS: Final = Basis("i", "t")
 MOST_CALM_STEPS: Final = 3000
+SHORT: Final = 20.0
+"""Seconds; a longer wait outlasts much of what else happens."""
+
+PACED: Final = (
+    "effect", "deadline", "wake", "prompt", "interrupt", "note", "kill",
+)  # fmt: skip
+"""Steps that are rare in one world and frequent in another, so that all meet in some."""
 
 Step = tuple[float, str, Callable[[], str]]
 """Its weight, its name, and what does it and says what came of it."""
@@ -75,9 +82,10 @@ class World:
         if self.allowed is None:
             self.allowed = frozenset(one for one in FAULTS if self.rng.random() < 0.6)
         self.steps = plan.steps if plan.steps is not None else self.rng.randint(40, 150)
+        self.pace = {name: self.rng.choice((0.2, 1, 1, 5)) for name in PACED}
         self.rules = Rules(tools={name: one.traits for name, one in TOOLS.items()})
         self.effects = Effects(self.rng)
-        self.provider = Provider(self.rng, self.allowed)
+        self.provider = Provider(self.rng, self.allowed, most=2 + self.steps // 8)
         self.ledger = Ledger(self.effects)
         self.now = 1_760_000_000.0
         self.disk = SimulatedDisk(self.clock)
@@ -114,7 +122,7 @@ class World:
         steps = self._possible()
         if not steps:
             return False
-        weights = [weight for weight, _, _ in steps]
+        weights = [weight * self.pace.get(name, 1) for weight, name, _ in steps]
         _, name, take = self.rng.choices(steps, weights)[0]
         self.now += 0.25
         self.events += 1
@@ -158,15 +166,22 @@ class World:
         if agent.probing:
             at = self.rng.randrange(len(agent.probing))
             steps.append((3, "settled", lambda: agent.settled(at)))
-        if agent.waits:
-            at_wait = self.rng.randrange(len(agent.waits))
-            steps.append((1, "wake", lambda: agent.wake(at_wait)))
-        steps += [
-            (1 if self._hangs(agent.calls[call]) else 0.1, "deadline",
-             lambda call=call: agent.deadline(call))  # type: ignore[misc]
-            for call in sorted(agent.deadlines & agent.calls.keys())
-            if not self.calm or self._hangs(agent.calls[call])
-        ]  # fmt: skip
+        for at, wait in enumerate(agent.waits):
+            stray = agent.machine.phase is not Phase.WAITING
+            weight = 0.5 if stray else 1 if wait.seconds < SHORT else 0.1
+            steps.append((weight, "wake", lambda at=at: agent.wake(at)))  # type: ignore[misc]
+        return steps + self._of_deadlines(agent)
+
+    def _of_deadlines(self, agent: Agent) -> list[Step]:
+        steps: list[Step] = []
+        for call in sorted(agent.deadlines):
+            hangs = call in agent.calls and self._hangs(agent.calls[call])
+            if hangs or not self.calm:
+                passes = lambda call=call: agent.deadline(call)  # noqa: E731
+                stray = call not in agent.calls or agent.calls[call].given_up
+                rests = agent.machine.phase in (Phase.WAITING, Phase.IDLE)
+                weight = 0.3 if hangs else (2 if rests else 0.1) if stray else 0.1
+                steps.append((weight, "deadline", passes))
         return steps
 
     def _hangs(self, effect: Effect) -> bool:
@@ -193,13 +208,15 @@ class World:
             return []
         idle = phase is Phase.IDLE
         steps: list[Step] = [(0.05, "note", self._note)]
-        if self._prompts < 8 and (idle or "prompts" in self._kinds):
+        if self._prompts < 4 + self.steps // 20 and (idle or "prompts" in self._kinds):
             steps.append((2 if idle else 0.1, "prompt", self._prompt))
         quiet = not agent.inbox and not agent.asked
         if quiet and phase in (Phase.IDLE, Phase.SETTLING):
             steps.append((0.7, "continue", self._continue))
         if "interrupts" in self._kinds:
-            steps.append((0.15, "interrupt", self._interrupt))
+            waits = phase in (Phase.WAITING, Phase.DRAINING)  # where people lose their patience
+            weight = 1 if waits else 0.05 if idle else 0.2
+            steps.append((weight, "interrupt", self._interrupt))
         return steps
 
     def _prompt(self) -> str:
@@ -243,7 +260,7 @@ class World:
         if agent is None:
             return steps
         if "kills" in self._kinds:
-            steps.append((0.2, "kill", self._kill))
+            steps.append((0.12, "kill", self._kill))
         if "rivals" in self._kinds:
             steps.append((0.1, "rival", self._rival))
         if "supervisor" in self._kinds:
