@@ -21,9 +21,11 @@ UNKNOWN: Final = (
     "verify before repeating it."
 )
 INTERRUPTED: Final = (
-    "The user interrupted this call while it ran. It was stopped; it may have taken partial effect."
+    "The user interrupted this call while it ran. It may have taken effect, in part or in full."
 )
-DEADLINE: Final = "This call was stopped at its time limit. It may have taken partial effect."
+DEADLINE: Final = (
+    "The time limit of this call passed. It may have taken effect, in part or in full."
+)
 
 
 class Close(msgspec.Struct, frozen=True):

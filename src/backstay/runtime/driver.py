@@ -7,7 +7,10 @@ machine's to say. All that it does is bounded: tools by their deadlines, a stop 
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Literal, Protocol
+
+import msgspec
 
 from backstay.core import commands as c
 from backstay.core import events as e
@@ -15,7 +18,7 @@ from backstay.core.items import is_call
 from backstay.core.record import Known, Process, Start
 from backstay.core.stream import Added, Delta, Done, Ended, Notice, StreamEvent
 from backstay.core.turn import Turn
-from backstay.errors import StorageError
+from backstay.errors import StorageError, UsageError
 from backstay.journal import Batch, Waiting
 from backstay.runtime import watch
 from backstay.tools.tool import Invocation, Tool
@@ -84,11 +87,15 @@ class Driver:
         self._writing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._attempt: asyncio.Task[None] | None = None
+        self._unended = 0
+        """The attempt whose end was not posted yet, or 0."""
+        self._disk = ThreadPoolExecutor(1)
+        """For the journal alone: tools that block threads must not hold up the records."""
         self._calls: dict[int, asyncio.Task[None]] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._finished: list[Callable[[watch.Finished], None]] = []
         self.crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Gets the exception that ended the driver, which is a defect of ours."""
+        """Gets the exception of a defect, ours or the watcher's: whoever waits is to be told."""
         self._main = asyncio.create_task(self._run())
         self._main.add_done_callback(self._check)
 
@@ -101,33 +108,37 @@ class Driver:
         self._finished.append(callback)
 
     async def handled(self) -> None:
-        """Wait until all events so far are handled, or the driver has crashed."""
+        """Wait until all events so far are handled, or never will be."""
         joined = asyncio.ensure_future(self._events.join())
-        await asyncio.wait({joined, self.crashed}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({joined, self._main}, return_when=asyncio.FIRST_COMPLETED)
         joined.cancel()
 
     async def written(self) -> None:
         """Wait until all events are handled and their records are on disk, or never will be."""
-        while not self.crashed.done():
+        while not self._main.done():
             await self.handled()
             if self._writing is None:
                 return
             await asyncio.wait({self._writing})
 
     async def close(self) -> None:
-        """Stop all tasks. What was issued before is written first, as far as the disk takes it."""
+        """Stop all tasks. What was issued before is written first, as far as the disk takes it.
+
+        A task that does not react to being cancelled is left behind.
+        """
+        self._main.cancel()
+        await asyncio.wait({self._main})
         for timer in self._timers.values():
             timer.cancel()
-        tasks = list(self._tasks)
+        tasks = set(self._tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            await asyncio.wait(tasks, timeout=CANCEL_WITHIN)
         if self._writing is not None:
             await asyncio.wait({self._writing})
-        self._main.cancel()
-        await asyncio.gather(self._main, return_exceptions=True)
-        if not self.crashed.done():
-            self.crashed.cancel()
+        self._disk.shutdown(wait=False)
+        self._crash(UsageError("the session was closed meanwhile: open it again"))
 
     async def _run(self) -> None:
         while True:
@@ -141,17 +152,23 @@ class Driver:
     def _check(self, task: asyncio.Task[None]) -> None:
         """A task that failed is a defect; whoever waits for the session is told."""
         self._tasks.discard(task)
-        if task.cancelled() or task.exception() is None or self.crashed.done():
-            return
-        self.crashed.set_exception(task.exception() or RuntimeError())
-        self.crashed.exception()  # it may be that nobody waits
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._crash(error)
+
+    def _crash(self, error: BaseException) -> None:
+        if not self.crashed.done():
+            self.crashed.set_exception(error)
+            self.crashed.exception()  # it may be that nobody waits
 
     def _carry_out(self, command: c.Command) -> None:
         match command:
             case c.Append(records):
                 self._append(records)
             case c.Send(attempt, request):
+                self._unended = attempt
                 self._attempt = self._task(self._make_attempt(attempt, request))
+                self._attempt.add_done_callback(lambda _: self._give_up(attempt))
             case c.Abort():
                 if self._attempt is not None:
                     self._attempt.cancel()
@@ -174,7 +191,10 @@ class Driver:
                 self._finish(watch.Finished(turn, outcome, reason, code))
 
     def _watch(self, event: watch.WatchEvent) -> None:
-        self._watcher(event)
+        try:
+            self._watcher(event)
+        except Exception as error:  # noqa: BLE001 - a defect of the watcher is nobody else's
+            self._crash(error)
 
     def _finish(self, finished: watch.Finished) -> None:
         self._watch(finished)
@@ -204,7 +224,7 @@ class Driver:
         loop = asyncio.get_running_loop()
         try:
             while (batch := self._waiting.take()) is not None:
-                upto = await loop.run_in_executor(None, self._commit, batch)
+                upto = await loop.run_in_executor(self._disk, self._commit, batch)
                 self._unsaid += batch.records
                 if upto:
                     self._say(upto)
@@ -230,27 +250,28 @@ class Driver:
 
     async def _make_attempt(self, attempt: int, request: c.Request) -> None:
         self._watch(watch.Sent(attempt))
-        seen = ended = False
+        seen = False
 
         def deliver(event: StreamEvent) -> None:
-            nonlocal seen, ended
+            nonlocal seen
             if not seen:
                 seen = True
                 self._watch(watch.Answered(attempt))
             if isinstance(event, Ended):
-                ended = True
                 self._end_attempt(attempt, event.outcome)
             else:
                 self._deliver(attempt, event)
 
-        try:
-            await self._send(request, deliver)
-        finally:
-            if not ended:
-                outcome = e.Outcome(kind="interrupted", reason="interrupted")
-                self._end_attempt(attempt, outcome)
+        await self._send(request, deliver)
+
+    def _give_up(self, attempt: int) -> None:
+        """An attempt whose task is done has ended, even if it was cancelled before it began."""
+        self._end_attempt(attempt, e.Outcome(kind="interrupted", reason="interrupted"))
 
     def _end_attempt(self, attempt: int, outcome: e.Outcome) -> None:
+        if self._unended != attempt:
+            return
+        self._unended = 0
         roll = int.from_bytes(os.urandom(4)) / 2**32
         self.post(e.AttemptEnded(attempt, outcome, roll))
 
@@ -298,9 +319,14 @@ class Driver:
     async def _run_call(self, tool: Tool, invocation: Invocation, *, adopt: bool) -> None:
         try:
             result = await (tool.adopt(invocation) if adopt else tool.run(invocation))
+            result = msgspec.convert(msgspec.to_builtins(result), e.Result)
         except asyncio.CancelledError:
             result = e.Result(content="It was cancelled.", status="interrupted")
-        except Exception as error:  # noqa: BLE001 - a tool's failure is its output
+        except StorageError as error:
+            self._forget(invocation.call)
+            self.post(e.AppendFailed(str(error)))
+            return
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a tool's failure is its output
             result = _failure(tool.name, error)
         self._forget(invocation.call)
         self.post(e.CallFinished(invocation.call, result))
@@ -319,14 +345,15 @@ class Driver:
             return
         invocation = Invocation(call, record.item, f"{self.machine.history.id}-{call}")
         tool = self._tools[_name(invocation)]
-        if await tool.stop(invocation):
+        if await _asked_to_stop(tool, invocation):
             await asyncio.wait({task}, timeout=STOP_WITHIN)
         if not task.done():
             task.cancel()
             await asyncio.wait({task}, timeout=CANCEL_WITHIN)
         if not task.done():
             self._timers.pop(call, None)
-            given_up = e.Result(content="It did not react to being stopped.", status=why)
+            told = "It did not react to being stopped: it may still be running."
+            given_up = e.Result(content=told, status=why)
             self.post(e.CallFinished(call, given_up))
 
     async def _probe(self, call: int, item: dict[str, Any], start: Start) -> None:
@@ -347,10 +374,19 @@ class Driver:
         self.post(e.Settled(call, evidence))
 
 
+async def _asked_to_stop(tool: Tool, invocation: Invocation) -> bool:
+    """Whether the tool will end by itself now; one that can't even say so is cancelled."""
+    try:
+        async with asyncio.timeout(STOP_WITHIN):
+            return await tool.stop(invocation)
+    except Exception:  # noqa: BLE001 - whatever it is, there is another way
+        return False
+
+
 def _name(invocation: Invocation) -> str:
     return str(invocation.item.get("name", ""))
 
 
-def _failure(name: str, error: Exception) -> e.Result:
+def _failure(name: str, error: BaseException) -> e.Result:
     text = f"{name} failed: {type(error).__name__}: {error}"
     return e.Result(content=text, status="failed")

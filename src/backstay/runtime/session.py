@@ -19,7 +19,7 @@ from backstay.core.record import Basis, Compaction, Process, Prompt
 from backstay.core.retry import Policy
 from backstay.core.stream import Ended as StreamEnded
 from backstay.core.turn import Phase, Rules, Turn
-from backstay.errors import StorageError
+from backstay.errors import StorageError, UsageError
 from backstay.journal import (
     Journal,
     MissingBlob,
@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 KEYS: Final = frozenset({"OPENAI_API_KEY", "CODEX_API_KEY"})
 """Variables that no command gets to see, so that no output and no journal holds them."""
+
+CLOSE_WITHIN: Final = 15.0
+"""Seconds that a turn which is interrupted by a close gets to end: more than any stop takes."""
 
 Ended = watch.Finished
 """How a turn ended, as `prompt` and `resume` answer."""
@@ -75,6 +78,7 @@ class Session:
         self._asked: list[asyncio.Future[Ended]] = []
         self._turns: dict[int, asyncio.Future[Ended]] = {}
         self._resumed: asyncio.Future[Ended] | None = None
+        self._closed = False
         self.commands = Commands(self.folder, grace=settings.grace)
         self.shell = Shell(self.commands, session, cwd, _environment(settings))
         roots = (cwd, *settings.writable)
@@ -167,8 +171,10 @@ class Session:
     async def prompt(self, text: str) -> Ended:
         """Run a turn on this prompt; a cut turn before it ends as superseded.
 
-        Given while a turn runs, it is recorded at once and its turn comes next.
+        Given while a turn runs, it is recorded at once and its turn comes next. Raises
+        `UsageError` if the session is closed, `StorageError` if it can't be written any more.
         """
+        self._check_open()
         items: list[Item] = []
         if self._new:
             self._new = False
@@ -190,7 +196,13 @@ class Session:
         return await self._wait(asked)
 
     async def resume(self) -> Ended:
-        """Finish the cut turn without a message; `nothing` if none was cut."""
+        """Finish the cut turn without a message; `nothing` if none was cut.
+
+        Raises `UsageError` while a turn runs, else as `prompt` does.
+        """
+        self._check_open()
+        if self._pending():
+            raise UsageError("a turn is running: there is nothing to resume before it has ended")
         self._resumed = asyncio.get_running_loop().create_future()
         settings = self.settings
         self._driver.post(e.Continued(settings.model, settings.provider.name, settings.effort))
@@ -204,9 +216,16 @@ class Session:
     async def close(self) -> list[str]:
         """End what still runs, record that, and give the session up.
 
-        Says, a line each, which commands were ended.
+        A turn that runs is interrupted. Says, a line each, which commands were ended.
         """
+        if self._closed:
+            return []
+        self._closed = True
         lines: list[str] = []
+        pending = self._pending()
+        if pending:
+            self.interrupt("the session was closed")
+            await asyncio.wait(pending, timeout=CLOSE_WITHIN)
         try:
             for ended in await self.commands.end():
                 number = int(ended.effect.rpartition("-")[2])
@@ -225,6 +244,16 @@ class Session:
         if self._transport is not None:
             await self._transport.close()
         self._journal.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError("the session is closed: open it again")
+
+    def _pending(self) -> set[asyncio.Future[Ended]]:
+        """What somebody waits for: the ends of turns that have not come."""
+        asked = [*self._asked, *self._turns.values()]
+        asked += [self._resumed] if self._resumed is not None else []
+        return {future for future in asked if not future.done()}
 
     async def _wait(self, asked: asyncio.Future[Ended]) -> Ended:
         crashed = self._driver.crashed
@@ -257,8 +286,9 @@ class Session:
             waiting.append(self._resumed)
             self._resumed = None
         if ended.outcome in ("interrupted", "storage"):
+            # Those that are asked for stay, in order: their records are still to be seen.
             waiting += [*self._asked, *self._turns.values()]
-            self._asked, self._turns = [], {}
+            self._turns = {}
         for future in waiting:
             if not future.done():
                 future.set_result(ended)

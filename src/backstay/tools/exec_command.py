@@ -241,13 +241,17 @@ class ExecCommand:
         note = ""
         if invocation.arguments.get("tty") is True:
             note = "There is no terminal yet: its stdin is a pipe."
-        return await self._shell.answer(
-            invocation.effect,
-            invocation,
-            session_id=invocation.call,
-            seconds=seconds,
-            note=note,
-        )
+        try:
+            return await self._shell.answer(
+                invocation.effect,
+                invocation,
+                session_id=invocation.call,
+                seconds=seconds,
+                note=note,
+            )
+        except asyncio.CancelledError:  # what comes after a stop that did not work
+            text = "The command could not be stopped: it may still be running."
+            return Result(content=text, status="interrupted")
 
     async def probe(self, invocation: Invocation, start: Start | None) -> Evidence:
         """What the effect's folder says; a command without a supervisor is ended first."""
