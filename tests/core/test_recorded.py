@@ -107,10 +107,10 @@ def cuts(body: bytes) -> list[int]:
 
 
 class Session:
-    """A tiny driver: the disk answers at once, tools too, and a response is a body from a list."""
+    """A tiny driver: the disk answers at once, tools too; the responses are given."""
 
-    def __init__(self, bodies: list[bytes]) -> None:
-        self.bodies = bodies
+    def __init__(self, responses: list[list[StreamEvent]]) -> None:
+        self.responses = responses
         self.machine = Watched(Rules(tools=EveryTool()))
         self.finish: c.Finish | None = None
         self.outcomes: list[str] = []
@@ -144,8 +144,7 @@ class Session:
                 raise AssertionError(f"nobody asked for {command}")
 
     def _stream(self, attempt: int) -> None:
-        body = self.bodies.pop(0) if self.bodies else ANSWER
-        for event in assembled([body]):
+        for event in self.responses.pop(0) if self.responses else assembled([ANSWER]):
             match event:
                 case Done(index, item):
                     self._todo.append(e.ItemDone(attempt, index, item))
@@ -206,7 +205,7 @@ def test_answers_in_one_piece_hold_what_they_list(data_dir: Path) -> None:
 def test_every_recording_plays_through_a_turn(recordings: list[Recording]) -> None:
     """The machine takes it to the end that it names, and every call is answered in what follows."""
     for recording in recordings:
-        session = Session([recording.body]).run()
+        session = Session([assembled([recording.body])]).run()
         assert session.outcomes[0] == recording.ending, recording.name
         assert session.finish is not None, recording.name
         assert session.machine.turn.phase is Phase.IDLE, recording.name
@@ -215,16 +214,20 @@ def test_every_recording_plays_through_a_turn(recordings: list[Recording]) -> No
             assert session.finish.outcome == "completed", recording.name
 
 
-def test_a_recording_that_is_cut_anywhere_loses_nothing(recordings: list[Recording]) -> None:
+@pytest.mark.parametrize("quarter", range(4))
+def test_a_recording_that_is_cut_anywhere_loses_nothing(
+    recordings: list[Recording], quarter: int
+) -> None:
     """P1, P3, P5 and P6 hold on the request after the cut, and the turn completes.
 
     The provider then says the same again, call ids and all: those are new calls.
     """
-    for recording in recordings:
+    for recording in recordings[quarter::4]:
         if recording.ending == "cut":
             continue
+        whole = assembled([recording.body])
         for cut in cuts(recording.body):
-            session = Session([recording.body[:cut], recording.body])
+            session = Session([assembled([recording.body[:cut]]), whole])
             try:
                 session.run()
             except AssertionError as error:

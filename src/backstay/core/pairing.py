@@ -36,12 +36,13 @@ def problems(items: list[Item]) -> list[str]:
     answered: set[str] = set()
     ids: set[str] = set()
     for at, item in enumerate(items):
-        name = str(item.get("id", ""))
-        if name and name in ids:
-            found.append(f"item {at}: item id {name} is used twice")
-        ids.add(name)
+        name = item.get("id")
+        if isinstance(name, str):
+            if name in ids:
+                found.append(f"item {at}: item id {name} is used twice")
+            ids.add(name)
         ident = call_id(item)
-        if item.get("call_id", "") is None:
+        if item.get("call_id", "") is None and (is_hosted(item) or kind(item) in OUTPUTS):
             continue  # a hosted call or its output, which the provider paired itself
         if is_call(item) or is_hosted(item):
             if ident in calls:
