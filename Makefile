@@ -36,9 +36,9 @@ fix: $(READY)
 	@$(BIN)/ruff check --quiet --fix-only .
 	@$(BIN)/ruff format .
 
-## deep: more examples, more schedules, the slow tests too
+## deep: more examples, more schedules, the slow tests too (BACKSTAY_DEEP=SECONDS simulates so long)
 deep: $(READY)
-	@BACKSTAY_DEEP=1 $(BIN)/python -m pytest -q -m "not npm" --timeout=1800 $(ARGS)
+	@BACKSTAY_DEEP=$${BACKSTAY_DEEP:-1} $(BIN)/python -m pytest -q -m "not npm" --timeout=1800 $(ARGS)
 
 ## npm: the tests that need node and packages from npm
 npm: $(READY)
