@@ -357,6 +357,16 @@ def test_hosted_calls_are_sent_with_the_output_that_the_provider_said(
     assert problems(found) == []
 
 
+def test_reasoning_does_not_lead_to_an_output() -> None:
+    """Between a hosted call and its output it has no follower of its own."""
+    past, _, attempt = begun()
+    past.item(attempt, 0, SEARCH)
+    past.item(attempt, 1, thought("rs"))
+    past.item(attempt, 2, TOOLS)
+    assert [item["type"] for item in past.view()[1:]] == [SEARCH["type"], TOOLS["type"]]
+    assert problems(past.view()) == []
+
+
 def test_the_view_leaves_history_as_it_is() -> None:
     """Twice the same, and no item of the journal is changed by it."""
     past, _, attempt = begun()

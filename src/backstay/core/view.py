@@ -147,7 +147,10 @@ def _stands(history: History, kept: list[Entry], at: int, dialect: Dialect) -> b
         at += 1
         if at == len(kept) or kept[at].index != kept[at - 1].index + 1:
             return False
-    return not (isinstance(kept[at], Call) and kind(kept[at].item) in _NO_TEXT_ANSWER)
+    follower = kept[at]
+    if isinstance(follower, Call):
+        return kind(follower.item) not in _NO_TEXT_ANSWER
+    return kind(follower.item) not in OUTPUTS
 
 
 def _together(kept: list[Entry]) -> list[Entry]:
