@@ -1,5 +1,6 @@
 """The pages say what the code does: fields, exit codes, command lines, examples, links."""
 
+import errno
 import json
 import os
 import re
@@ -78,6 +79,20 @@ def test_the_table_of_mutants_is_that_of_the_simulator() -> None:
     text = draw.PAGE.read_text()
     assert text.count(draw.BEGIN) == text.count(draw.END) == 1
     assert text == draw.page(text), "run `make docs`"
+
+
+def test_what_the_readme_quotes_of_faults_is_what_the_code_says() -> None:
+    """The words in backticks, without numbers and names, stand in a string of the package."""
+    section = README.partition("## When something breaks")[2].partition("\n## ")[0]
+    said = "".join(path.read_text() for path in (REPOSITORY / "src").rglob("*.py"))
+    said = re.sub(r'"\s*\n\s*f?"', "", said) + os.strerror(errno.ENOSPC)
+    quoted = re.findall(r"`([^`]+)`", section)
+    parts = [
+        part.strip() for text in quoted for part in re.split(r"…|[\d.]+|pid|HOST|[():,;]", text)
+    ]
+    words = [part for part in parts if len(part.split()) > 2]
+    assert len(words) > 8
+    assert [part for part in words if part not in said] == []
 
 
 def test_every_exit_code_is_in_the_readme() -> None:
@@ -162,6 +177,28 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, home: Path) -> None:
     )
     assert ran.returncode == 0, ran.stderr
     assert "It builds." in ran.stdout
+
+
+@pytest.mark.processes
+def test_the_demo_holds_and_prints_what_the_readme_shows(tmp_path: Path, home: Path) -> None:
+    """`backstay demo` exits 0, and each line of the excerpt is one of its lines."""
+    environ = os.environ | {"TMPDIR": str(tmp_path), "BACKSTAY_HOME": str(home)}
+    ran = subprocess.run(
+        [sys.executable, "-m", "backstay", "demo"],
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout
+    (excerpt,) = blocks(README, "text")
+    printed = _untimed(ran.stdout)
+    assert [line for line in _untimed(excerpt) if line not in (*printed, "…")] == []
+
+
+def _untimed(text: str) -> list[str]:
+    return re.sub(r"after \d+\.\d s", "after N s", text).splitlines()
 
 
 def test_the_scripts_of_the_readme_are_scripts() -> None:
