@@ -211,8 +211,14 @@ class Ledger:
         for late in self._lates:
             if late.n < attempt and message_text(late.item) not in texts:
                 raise Violation("P2", f"late result {late.n} is not in attempt {attempt}")
+        # Where damage took the attempt that began a prompt's turn, the prompt waits once more.
+        waits = [one.n for one in self._replay(attempt).queued] if self._damaged else []
         for prompt in self.prompts:
-            if prompt.n <= turn and message_text(prompt.items[0]) not in texts:
+            if (
+                prompt.n <= turn
+                and prompt.n not in waits
+                and message_text(prompt.items[0]) not in texts
+            ):
                 raise Violation("P2", f"prompt {prompt.n} is not in attempt {attempt}")
 
     def _extends(self, items: list[Item]) -> None:
