@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from backstay.chaos import ChaosServer, judge
+from backstay.core.dialect import Dialect
 from backstay.core.record import AnyRecord, Output
 from backstay.journal import PosixDisk, journal_path, read
 from backstay.model.provider import Provider, Secret
@@ -26,6 +27,8 @@ class Bench:
         self.home = home
         self.server = ChaosServer(script, strict=True)
         self.silence = 10_000
+        self.provider = "test"
+        self.dialect = Dialect()
         self.events: list[WatchEvent] = []
         self.folder = ""
         self.id = ""
@@ -33,10 +36,11 @@ class Bench:
     def settings(self, **changes: Any) -> Settings:
         """Settings that point at the scripted provider."""
         provider = Provider(
-            name="test",
+            name=self.provider,
             base_url=self.server.url,
             key=Secret("sk-test"),
             stream_idle_timeout_ms=self.silence,
+            dialect=self.dialect,
         )
         fields: JSON = {"home": str(self.home), "cwd": str(self.cwd), "model": "m"}
         return Settings(**(fields | {"provider": provider} | changes))

@@ -105,9 +105,11 @@ class Continued(msgspec.Struct):
     """The user wants the cut turn finished without a new message."""
 
     model: str = ""
-    """Where it is given, model, provider and effort from here on are these."""
+    """Where it is given, model, provider, effort and basis from here on are these."""
     provider: str = ""
     effort: str = ""
+    basis: Basis | None = None
+    """None to keep instructions and tools as they are."""
 
 
 class Appended(msgspec.Struct):

@@ -156,6 +156,7 @@ class History:
         turn = self._begin(record.turn)
         state = AttemptState(record)
         self._settings(record)
+        self.basis = record.basis or self.basis
         turn.attempts.append(state)
         self.attempts[record.n] = state
         self.segments.append(state)

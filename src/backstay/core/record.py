@@ -83,6 +83,8 @@ class Attempt(Record, tag="attempt"):
     model: str = ""
     provider: str = ""
     effort: str = ""
+    basis: Basis | None = None
+    """Where instructions or tools change with this attempt; a prompt brings its own."""
     why: str = ""
     """Empty for a first try, else what went wrong with the one before."""
 

@@ -383,6 +383,7 @@ class Turn:
         """Record an attempt and send it, computed from history as it is now, once that is on disk."""
         history = self.history
         settings: e.Continued | Prompt | History = self._chosen or history
+        basis = self._chosen.basis if self._chosen else None
         if self._chosen is None and turn not in history.turns and history.queued:
             settings = history.queued[0]
         self._chosen = None
@@ -394,6 +395,7 @@ class Turn:
             model=settings.model,
             provider=settings.provider,
             effort=settings.effort,
+            basis=None if basis == history.basis else basis,
             why=why,
         )
         self._record(record)

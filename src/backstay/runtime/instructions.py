@@ -1,8 +1,10 @@
 """What the model is told about itself and about the place that it works in."""
 
+from collections.abc import Iterable
 from typing import Final
 
-from backstay.core.items import Item, message
+from backstay.core.items import Item, message, message_text
+from backstay.core.record import AnyRecord, Compaction, Note, Prompt
 
 INSTRUCTIONS: Final = """\
 You are Backstay, a coding agent that works in a user's folder through tools.
@@ -23,13 +25,32 @@ look first, and repeat it only if it did not.
 """
 
 
+_OPENING: Final = "<environment_context>"
+
+
 def environment(cwd: str, shell: str, today: str) -> Item:
     """The developer message that opens a session: folder, shell and date."""
     text = (
-        "<environment_context>\n"
+        f"{_OPENING}\n"
         f"  <cwd>{cwd}</cwd>\n"
         f"  <shell>{shell}</shell>\n"
         f"  <current_date>{today}</current_date>\n"
         "</environment_context>"
     )
     return message("developer", text)
+
+
+def last_environment(records: Iterable[AnyRecord]) -> str:
+    """The text of the newest such message that the records hold, "" without one."""
+    last = ""
+    for record in records:
+        items: list[Item] = []
+        if isinstance(record, Prompt | Compaction):
+            items = record.items
+        elif isinstance(record, Note) and record.item is not None:
+            items = [record.item]
+        for item in items:
+            text = message_text(item)
+            if item.get("role") == "developer" and text.startswith(_OPENING):
+                last = text
+    return last

@@ -14,8 +14,8 @@ import msgspec
 from backstay import __version__
 from backstay.core import events as e
 from backstay.core.commands import Request
-from backstay.core.items import Item, message
-from backstay.core.record import Basis, Compaction, Process, Prompt
+from backstay.core.items import Item, message, message_text
+from backstay.core.record import Basis, Process, Prompt
 from backstay.core.retry import Policy
 from backstay.core.stream import Ended as StreamEnded
 from backstay.core.turn import Phase, Rules, Turn
@@ -31,7 +31,7 @@ from backstay.journal import (
 from backstay.journal.sessions import find
 from backstay.runtime import leftovers, watch
 from backstay.runtime.driver import Deliver, Driver
-from backstay.runtime.instructions import INSTRUCTIONS, environment
+from backstay.runtime.instructions import INSTRUCTIONS, environment, last_environment
 from backstay.runtime.settings import Settings
 from backstay.tools import effects, shell
 from backstay.tools.apply_patch import ApplyPatch
@@ -74,7 +74,8 @@ class Session:
         self._blobs = journal.blobs
         self._loaded: dict[Basis, tuple[str, bytes]] = {}
         self._transport: HttpTransport | None = None
-        self._new = True
+        self._place = ""
+        """What the model was told last of folder, shell and date."""
         self._asked: list[asyncio.Future[Ended]] = []
         self._turns: dict[int, asyncio.Future[Ended]] = {}
         self._resumed: asyncio.Future[Ended] | None = None
@@ -83,6 +84,7 @@ class Session:
         self.shell = Shell(self.commands, session, cwd, _environment(settings))
         roots = (cwd, *settings.writable)
         own: list[Tool] = [ExecCommand(self.shell), WriteStdin(self.shell), ApplyPatch(cwd, roots)]
+        self._given = tuple(tools)
         self.tools = {tool.name: tool for tool in (*own, *tools)}
         provider = settings.provider
         policy = Policy(
@@ -154,7 +156,7 @@ class Session:
             self._watcher(watch.Noticed(text, "warning"))
         for damage in reading.news:
             self._watcher(watch.Noticed(f"the journal is damaged: {damage}", "warning"))
-        self._new = not any(isinstance(one, Prompt | Compaction) for one in reading.records)
+        self._place = last_environment(reading.records)
         self.shell.shown.update(leftovers.shown(reading.records))
         opened = e.Opened(
             reading.records,
@@ -175,12 +177,7 @@ class Session:
         `UsageError` if the session is closed, `StorageError` if it can't be written any more.
         """
         self._check_open()
-        items: list[Item] = []
-        if self._new:
-            self._new = False
-            today = time.strftime("%Y-%m-%d")
-            items.append(environment(self.cwd, shell.shell_of(self.shell.environ), today))
-        items.append(message("user", text))
+        items = [*self._news_of_place(), message("user", text)]
         asked: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._asked.append(asked)
         settings = self.settings
@@ -205,7 +202,11 @@ class Session:
             raise UsageError("a turn is running: there is nothing to resume before it has ended")
         self._resumed = asyncio.get_running_loop().create_future()
         settings = self.settings
-        self._driver.post(e.Continued(settings.model, settings.provider.name, settings.effort))
+        for item in self._news_of_place():
+            self._driver.post(e.Noted("environment", "", item))
+        basis = self._basis_now()
+        name = settings.provider.name
+        self._driver.post(e.Continued(settings.model, name, settings.effort, basis))
         return await self._wait(self._resumed)
 
     def interrupt(self, reason: str = "interrupted by the user") -> None:
@@ -304,12 +305,30 @@ class Session:
         return basis
 
     def _basis_now(self) -> Basis:
-        """What the session began with, unless the user went to another provider (P6)."""
+        """What the session began with, unless the user changed provider or tools (P6)."""
         history = self._driver.machine.history
         kept = history.basis
         if kept is None or history.provider not in ("", self.settings.provider.name):
             return self._basis()
-        return kept
+        return kept if self._offers(self._texts(kept)[1]) else self._basis()
+
+    def _offers(self, listed: bytes) -> bool:
+        """Whether a list holds the user's tools as they are now, and none that is gone.
+
+        Our own tools stay as they were, whatever a new version of Backstay says of them.
+        """
+        found = {tool.get("name"): tool for tool in msgspec.json.decode(listed)}
+        dialect = self.settings.provider.dialect
+        given = [msgspec.to_builtins(tool.spec(dialect)) for tool in self._given]
+        return found.keys() <= self.tools.keys() and all(
+            found.get(spec.get("name")) == spec for spec in given
+        )
+
+    def _news_of_place(self) -> list[Item]:
+        """What the model is to be told of folder, shell and date: nothing if it knows."""
+        item = environment(self.cwd, shell.shell_of(self.shell.environ), time.strftime("%Y-%m-%d"))
+        before, self._place = self._place, message_text(item)
+        return [] if self._place == before else [item]
 
     def _texts(self, basis: Basis) -> tuple[str, bytes]:
         if basis not in self._loaded:
