@@ -1,4 +1,4 @@
-"""Finding and ending the processes that a test's BACKSTAY_HOME was given to (Linux: /proc)."""
+"""Finding and ending the processes that belong to a test's BACKSTAY_HOME (Linux: /proc)."""
 
 import os
 import signal
@@ -6,16 +6,18 @@ from pathlib import Path
 
 
 def processes_of(home: Path) -> dict[int, str]:
-    """The living processes with this BACKSTAY_HOME in their environment: pid to command line.
+    """The living processes of this BACKSTAY_HOME: pid to command line.
 
-    Zombies are left out. Processes of others whose environment can't be read are not seen.
+    They have it in their environment, or, as supervisors do, which get none, a path below it as
+    an argument. Zombies are left out. Processes of others that can't be read are not seen.
     """
-    marker = b"BACKSTAY_HOME=" + os.fsencode(home)
+    place = os.fsencode(home)
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if marker in (folder / "environ").read_bytes().split(b"\0"):
-                words = (folder / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+            words = (folder / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+            given = b"BACKSTAY_HOME=" + place in (folder / "environ").read_bytes().split(b"\0")
+            if given or any(word.startswith(place + b"/") for word in words):
                 found[int(folder.name)] = b" ".join(words).decode(errors="replace")
         except OSError:  # it has ended meanwhile, or is another user's
             continue
