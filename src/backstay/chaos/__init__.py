@@ -150,11 +150,13 @@ from backstay.chaos.build import (
     write_script,
 )
 from backstay.chaos.judge import Finding, Verdict, judge
+from backstay.chaos.proxy import ChaosProxy
 from backstay.chaos.script import Script, ScriptError, load, parse
 from backstay.chaos.server import ChaosServer, Request
 from backstay.chaos.sessions import Verdicts, judge_sessions
 
 __all__ = [
+    "ChaosProxy",
     "ChaosServer",
     "Finding",
     "Request",

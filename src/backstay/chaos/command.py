@@ -10,8 +10,9 @@ from typing import Any, BinaryIO, get_args
 
 import msgspec
 
+from backstay.chaos.entry import Request
+from backstay.chaos.listening import LOOPBACK
 from backstay.chaos.script import Chaos, Dialect, Kind, ScriptError, readable
-from backstay.chaos.server import LOOPBACK, Request
 from backstay.chaos.sessions import judge_sessions
 
 CHANCE = ("--probability", "--seed", "--kinds", "--seconds")

@@ -50,19 +50,28 @@ class ClientLeft(Exception):
 
 
 class HttpRequest(Struct):
-    """A request as it came; header names in lower case."""
+    """A request as it came; header names in lower case, in `fields` as they were sent.
+
+    `path` is without the query, `target` with it.
+    """
 
     method: str
     path: str
     headers: dict[str, str]
     body: bytes
     keep_alive: bool
+    target: str = ""
+    fields: list[tuple[str, str]] = []
 
 
 class Connection:
-    """A client's connection; `number` counts them from 1."""
+    """A client's connection; `number` counts them from 1.
 
-    def __init__(self, sock: socket.socket, number: int) -> None:
+    `encoded`: requests may have a content-encoding; their bodies are then left as they are.
+    """
+
+    def __init__(self, sock: socket.socket, number: int, *, encoded: bool = False) -> None:
+        self.encoded = encoded
         self.sock = sock
         self.number = number
         self.loop = asyncio.get_running_loop()
@@ -89,18 +98,20 @@ class Connection:
         words = lines[0].split(" ")
         if len(words) != 3 or not words[2].startswith("HTTP/1."):
             raise Garbled("the request line is not METHOD PATH HTTP/1.1")
-        headers: dict[str, str] = {}
+        fields = []
         for line in lines[1:]:
             name, colon, value = line.partition(":")
             if not colon or not name or name != name.strip():
                 raise Garbled("a header line is not NAME: VALUE")
-            headers[name.lower()] = value.strip()
+            fields.append((name, value.strip()))
+        headers = {name.lower(): value for name, value in fields}
         if headers.get("expect", "").lower() == "100-continue":
             await self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = await self._body(headers)
         wish = headers.get("connection", "").lower()
         keep = "keep-alive" in wish if words[2] == "HTTP/1.0" else "close" not in wish
-        return HttpRequest(words[0], words[1].partition("?")[0], headers, body, keep)
+        path = words[1].partition("?")[0]
+        return HttpRequest(words[0], path, headers, body, keep, words[1], fields)
 
     async def _head(self) -> bytes | None:
         while (end := self.buffer.find(b"\r\n\r\n")) < 0:
@@ -115,7 +126,7 @@ class Connection:
         return head
 
     async def _body(self, headers: dict[str, str]) -> bytes:
-        if "content-encoding" in headers:
+        if "content-encoding" in headers and not self.encoded:
             raise Garbled("content-encoding is not supported here; send plain JSON")
         if "transfer-encoding" in headers:
             return await self._chunks()
@@ -174,11 +185,11 @@ class Connection:
         except OSError:
             raise ClientLeft from None
 
-    async def send_head(self, status: int, headers: dict[str, str]) -> None:
+    async def send_head(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
         """Send a status line and headers."""
         lines = [f"HTTP/1.1 {status} {_REASONS.get(status, 'Status')}"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        await self.send("\r\n".join([*lines, "", ""]).encode())
+        lines += [f"{name}: {value}" for name, value in headers]
+        await self.send("\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape"))
 
     async def send_pieces(
         self, pieces: Iterable[bytes], *, chunked: bool, missing: int = 0
@@ -207,6 +218,30 @@ class Connection:
         except ClientLeft:
             pass
         return True
+
+    async def left(self) -> None:
+        """Return when the client closes or resets the connection, also while others send on it.
+
+        Reads nothing; once the client has sent more it is no longer watched.
+        """
+        gone = self.loop.create_future()
+
+        def look() -> None:
+            try:
+                came = self.sock.recv(1, socket.MSG_PEEK)
+            except BlockingIOError:
+                return
+            except OSError:
+                came = b""
+            self.loop.remove_reader(self.sock)
+            if not came and not gone.done():
+                gone.set_result(None)
+
+        self.loop.add_reader(self.sock, look)
+        try:
+            await gone
+        finally:
+            self.loop.remove_reader(self.sock)
 
     # ----- endings
 

@@ -38,7 +38,21 @@ from backstay.chaos.script import (
     When,
     Where,
 )
-from backstay.chaos.stream import Frame, Play, Stream, Writer, encode, final_of, render, sse
+from backstay.chaos.stream import (
+    Frame,
+    Play,
+    Stream,
+    Writer,
+    decoded,
+    encode,
+    final_of,
+    render,
+    sse,
+)
+
+CUTTING = (Close, Reset, HalfEvent, CleanEnd, Stall)
+IN_DOCUMENTS = (*CUTTING, Failed, Incomplete, Error)
+"""The faults that act on an answer which is one document."""
 
 How = Literal["clean", "close", "reset", "trap"]
 
@@ -137,7 +151,7 @@ class _Body:
             return number
         if event == "terminal":
             return min(self.terminal, len(self.frames) - 1)
-        hits = (n for n, frame in enumerate(self.frames) if _is(frame, event, item))
+        hits = (n for n, frame in enumerate(self.frames) if is_event(frame, event, item))
         for count, number in enumerate(hits, 1):
             if count == nth:
                 return number
@@ -155,7 +169,8 @@ class _Body:
         return [piece for piece in pieces if piece]
 
 
-def _is(frame: Frame, event: str | None, item: str | None) -> bool:
+def is_event(frame: Frame, event: str | None, item: str | None) -> bool:
+    """Whether an event is of this type, or what the type's short name stands for."""
     if event == "call":
         hit = frame.type == "response.output_item.done" and frame.item in CALL_ITEMS
         return hit and item in (None, frame.item)
@@ -180,14 +195,30 @@ def plan(response: Response, play: Play, recording: bytes = b"", *, lenient: boo
         plan = Plan(status, headers, response.framing, 0, _steps(response, cuts, body))
         plan.spent = _spent(response, cuts, body)
         return plan
-    if is_stream:
-        stream = render(response, play, recording)
-        status, value = _document(response, stream)
-    else:
-        status, value = response.status or 200, error_body(response)
+    if not is_stream:
+        return refused(response)
+    stream = render(response, play, recording)
+    final = final_of(stream.frames) if stream.final is None else stream.final
+    status, value = _altered(response, response.status or 200, final)
+    headers = {"content-type": "application/json"} | response.headers
+    return document(response, status, headers, encode(value))
+
+
+def refused(passage: Passage) -> Plan:
+    """The steps of an HTTP error."""
+    value = error_body(passage)
     text = value.encode() if isinstance(value, str) else encode(value)
     kind = "text/plain; charset=utf-8" if isinstance(value, str) else "application/json"
-    return document(response, status, {"content-type": kind} | response.headers, text)
+    headers = {"content-type": kind} | passage.headers
+    return document(passage, passage.status or 200, headers, text)
+
+
+def alter(passage: Passage, status: int, text: bytes) -> tuple[int, bytes]:
+    """What a response that is one document becomes where it shall have failed."""
+    if not any(isinstance(fault, Failed | Incomplete | Error) for fault in passage.faults):
+        return status, text
+    status, value = _altered(passage, status, decoded(text))
+    return status, encode(value)
 
 
 def document(passage: Passage, status: int, headers: dict[str, str], text: bytes) -> Plan:
@@ -230,10 +261,9 @@ _PLAUSIBLE = {
 }
 
 
-def _document(response: Response, stream: Stream) -> tuple[int, Any]:
-    """What a request without streaming is answered."""
-    final = final_of(stream.frames) if stream.final is None else stream.final
-    for fault in response.faults:
+def _altered(passage: Passage, status: int, final: dict[str, Any]) -> tuple[int, Any]:
+    """The final response object, or what a failure makes of it."""
+    for fault in passage.faults:
         if isinstance(fault, Failed):
             error = {"code": fault.code, "message": fault.message}
             return 200, final | {"status": "failed", "error": error}
@@ -243,17 +273,28 @@ def _document(response: Response, stream: Stream) -> tuple[int, Any]:
         if isinstance(fault, Error):
             error = {"type": fault.code, "code": fault.code, "message": fault.message}
             return 500, {"error": error}
-    return response.status or 200, final
+    return status, final
+
+
+def early(passage: Passage) -> list[Step]:
+    """What happens before even the status line is sent."""
+    steps: list[Step] = [await_of(hold) for hold in passage.holds if hold.before == "headers"]
+    for fault in passage.faults:
+        if isinstance(fault, Placed) and fault.before == "headers":
+            steps += [await_of(fault.when)] if fault.when else []
+            if isinstance(fault, Stall):
+                steps.append(Silence(fault.seconds))
+            if isinstance(fault, Close | Reset):
+                steps.append(End(how_of(fault)))
+            elif isinstance(fault, Stall) and fault.seconds is None:
+                steps.append(End("close"))
+    return steps
 
 
 def _steps(passage: Passage, cuts: list[_Cut], body: _Body) -> list[Step]:
     """The steps of a body with its faults."""
-    early: list[Step] = [_await(hold) for hold in passage.holds if hold.before == "headers"]
-    for fault in passage.faults:
-        if isinstance(fault, Placed) and fault.before == "headers":
-            early += _strike(fault, body, 0).steps
     trap = any(isinstance(fault, KeepaliveTrap) for fault in passage.faults)
-    return _join(early, cuts, body, "trap" if trap else "clean")
+    return _join(early(passage), cuts, body, "trap" if trap else "clean")
 
 
 def _cuts(passage: Passage, body: _Body, *, whole: bool = False) -> list[_Cut]:
@@ -262,7 +303,7 @@ def _cuts(passage: Passage, body: _Body, *, whole: bool = False) -> list[_Cut]:
     for hold in passage.holds:
         where = hold.event if hold.event is not None else hold.before
         if where != "headers" and not whole:
-            cuts.append(_Cut(_offset(body, hold.after, where), [_await(hold)]))
+            cuts.append(_Cut(_offset(body, hold.after, where), [await_of(hold)]))
     for fault in passage.faults:
         if isinstance(fault, Placed) and fault.before != "headers":
             cut = _in_document(fault, body) if whole else _place(fault, body)
@@ -276,7 +317,7 @@ def _spent(response: Response, cuts: list[_Cut], body: _Body) -> bool:
         return False
     end = next((cut.offset for cut in cuts if cut.final), body.starts[-1])
     calls = sum(
-        _is(frame, "call", None) and stop <= end
+        is_event(frame, "call", None) and stop <= end
         for frame, stop in zip(body.frames, body.starts[1:], strict=True)
     )
     cut_short = any(isinstance(fault, TruncatedCall) for fault in response.faults)
@@ -285,8 +326,8 @@ def _spent(response: Response, cuts: list[_Cut], body: _Body) -> bool:
     return body.starts[min(body.terminal + 1, len(body.frames))] <= end
 
 
-def _join(early: list[Step], cuts: list[_Cut], body: _Body, end: How) -> list[Step]:
-    steps: list[Step] = [*early, Head()]
+def _join(first: list[Step], cuts: list[_Cut], body: _Body, end: How) -> list[Step]:
+    steps: list[Step] = [*first, Head()]
     position = 0
     for cut in cuts:
         offset = max(cut.offset, position)  # a reordering before it may have sent what follows
@@ -321,7 +362,7 @@ def _place(fault: PlacedFault, body: _Body) -> _Cut:
 
 def _in_document(fault: PlacedFault, body: _Body) -> _Cut | None:
     """A fault in a body that is one document: at its byte, else in the middle."""
-    if not isinstance(fault, Close | Reset | HalfEvent | CleanEnd | Stall):
+    if not isinstance(fault, CUTTING):
         return None
     where = fault.after if fault.after is not None else fault.before
     size = body.starts[-1]
@@ -334,11 +375,11 @@ def _in_document(fault: PlacedFault, body: _Body) -> _Cut | None:
 
 def _strike(fault: PlacedFault, body: _Body, offset: int) -> _Cut:
     """What a fault does at an offset."""
-    steps: list[Step] = [_await(fault.when)] if fault.when else []
+    steps: list[Step] = [await_of(fault.when)] if fault.when else []
     number = bisect_right(body.starts, offset) - 1
     match fault:
         case Close() | Reset() | HalfEvent():
-            steps.append(End(_how(fault)))
+            steps.append(End(how_of(fault)))
             return _Cut(offset, steps, final=True, missing=16 if fault.partial_chunk else 0)
         case CleanEnd():
             steps.append(End("clean"))
@@ -368,7 +409,8 @@ def _strike(fault: PlacedFault, body: _Body, offset: int) -> _Cut:
     return _Cut(offset, steps, final=isinstance(steps[-1], End))
 
 
-def _how(fault: Close | Reset | HalfEvent) -> How:
+def how_of(fault: Close | Reset | HalfEvent) -> How:
+    """How a fault ends the connection or the body."""
     if isinstance(fault, Reset):
         return "reset"
     if isinstance(fault, HalfEvent):
@@ -376,5 +418,6 @@ def _how(fault: Close | Reset | HalfEvent) -> How:
     return "close"
 
 
-def _await(when: When | Hold) -> Await:
+def await_of(when: When | Hold) -> Await:
+    """The step that waits for a file."""
     return Await(when.file, when.seconds)

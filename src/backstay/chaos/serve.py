@@ -14,8 +14,9 @@ from backstay.chaos.command import (
     options_of,
     port_of,
 )
+from backstay.chaos.listening import listen, serve
 from backstay.chaos.script import Dialect, Script, ScriptError, Style, load
-from backstay.chaos.server import Playhouse, listen, serve
+from backstay.chaos.server import Playhouse
 
 USAGE = f"""\
 usage: backstay chaos serve SCRIPT [OPTIONS]

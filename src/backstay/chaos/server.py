@@ -1,65 +1,30 @@
 """The fault server: plays a script to whoever asks on loopback, and logs what it was asked.
 
-Owns the listening socket, the order of responses, the log, and the carrying out of plans.
-`ChaosServer` runs it in a background thread, `serve` in the calling task.
+Owns the order of responses, the log, and the carrying out of plans. `ChaosServer` runs it in a
+background thread, `listening.serve` in the calling task.
 """
 
 import asyncio
 import os
 import socket
-import threading
-import time
-from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from backstay.chaos.draw import befall, draw
+from backstay.chaos.entry import Request, entry_of, entry_of_garbled
 from backstay.chaos.http import ClientLeft, Connection, Garbled, HttpRequest
+from backstay.chaos.listening import Background
 from backstay.chaos.plan import Await, End, Head, Plan, Silence, Write, check, plan
-from backstay.chaos.script import Passage, Response, Script, ScriptError, Trickle, parse
+from backstay.chaos.script import Passage, Response, Script, Trickle, parse
 from backstay.chaos.stream import Play
 from backstay.chaos.strict import Refusal, refusal
 
+__all__ = ["ChaosServer", "Playhouse", "Request", "document_of", "error_of", "headers_of", "write"]
+
 JSON = dict[str, Any]
-LOOPBACK = "127.0.0.1"
 POLL_SECONDS = 0.005
-_SECRET = ("authorization", "api-key", "apikey", "cookie", "token", "secret")
-
-
-class Request(Struct, kw_only=True):
-    """A request that the server was sent, and what became of it.
-
-    `body` is the parsed JSON (None if it is none), `raw` its bytes; `headers` have lower-case names
-    and no secrets; `time` is in Unix seconds; `response` is the number of the response that was
-    played, `drawn` what befell the answer by chance. `ended` is set when the answer is over: "clean", "close", "reset", "trap", "client left".
-    """
-
-    number: int
-    time: float
-    connection: int
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: Any
-    raw: bytes
-    status: int = 0
-    response: int | None = None
-    refusal: str | None = None
-    drawn: Passage | None = None
-    ended: str | None = None
-
-    def entry(self) -> JSON:
-        """The request as a line of the log."""
-        names = ("number", "time", "connection", "method", "path", "headers", "body")
-        entry = {name: getattr(self, name) for name in (*names, "status", "response", "refusal")}
-        if self.drawn:
-            entry["drawn"] = msgspec.to_builtins(self.drawn)
-        if self.body is None and self.raw:
-            entry["raw"] = self.raw.decode("utf-8", "replace")
-        return entry
 
 
 class Playhouse:
@@ -94,14 +59,9 @@ class Playhouse:
 
     def refuse(self, error: Garbled, connection: int) -> Plan:
         """Log what is not an HTTP request, and answer it."""
-        message = f"Bad request: {error}."
-        secret = _is_secret(error.received.decode("latin-1").lower())
-        received = b"[redacted]" if secret else error.received
-        request = HttpRequest("", "", {}, received, keep_alive=False)
-        entry = entry_of(request, len(self.log), connection)
-        entry.status, entry.refusal, entry.body, entry.ended = 400, message, None, "close"
+        entry = entry_of_garbled(error, len(self.log), connection)
         self._note(entry)
-        return _document(400, Refusal(400, message, "bad_request", None).body())
+        return error_of(400, entry.refusal or "", "bad_request")
 
     def _note(self, entry: Request) -> None:
         self.log.append(entry)
@@ -113,11 +73,11 @@ class Playhouse:
         if route == ("POST", "/v1/responses"):
             return self._respond(entry)
         if route == ("GET", "/v1/models"):
-            return _document(200, _MODELS), simple
+            return document_of(200, _MODELS), simple
         if route[1] in ("/v1/responses", "/v1/models"):
             message = f"Method {entry.method} is not allowed for {entry.path}."
-            return _error(405, message, "method_not_allowed"), simple
-        return _error(
+            return error_of(405, message, "method_not_allowed"), simple
+        return error_of(
             404, f"Unknown request URL: {entry.method} {entry.path}.", "unknown_url"
         ), simple
 
@@ -125,21 +85,21 @@ class Playhouse:
         simple = Response(status=200)
         self.asked += 1
         if not isinstance(entry.body, dict):
-            return _error(400, "The request body is not a JSON object.", "invalid_json"), simple
+            return error_of(400, "The request body is not a JSON object.", "invalid_json"), simple
         refused = refusal(entry.body, self.script.dialect) if self.script.strict else None
         if refused:
             entry.refusal = refused.message
-            return _document(refused.status, refused.body()), simple
+            return document_of(refused.status, refused.body()), simple
         if self.improvise:
             problem = self._improvise(self.improvise, entry.body)
             if problem:
-                return _error(500, problem, "script_error"), simple
+                return error_of(500, problem, "script_error"), simple
         number = self._next()
         if number is None:
             count = len(self.script.responses)
             message = f"script exhausted: it has {count} responses and all were played"
             entry.refusal = message
-            return _error(400, message, "script_exhausted"), simple
+            return error_of(400, message, "script_exhausted"), simple
         entry.response = number
         return self._play(entry, self.script.responses[number])
 
@@ -242,9 +202,9 @@ class Playhouse:
         for step in made.steps:
             match step:
                 case Head():
-                    await connection.send_head(made.status, _headers(made, keep_alive=keep_alive))
+                    await connection.send_head(made.status, headers_of(made, keep_alive=keep_alive))
                 case Write():
-                    await _write(connection, made, step, trickle)
+                    await write(connection, step, trickle, chunked=made.framing == "chunked")
                 case Silence():
                     if await connection.client_leaves(step.seconds):
                         raise ClientLeft
@@ -258,7 +218,7 @@ class Playhouse:
 
     async def _await(self, connection: Connection, step: Await) -> None:
         deadline = connection.loop.time() + step.seconds
-        while not _exists(step.file):
+        while not exists(step.file):
             if connection.loop.time() > deadline:
                 self.on_problem(f"{step.file} did not appear within {step.seconds:g} s")
                 return
@@ -266,14 +226,15 @@ class Playhouse:
                 raise ClientLeft
 
 
-def _exists(path: str) -> bool:
+def exists(path: str) -> bool:
+    """Whether a file that somebody waits for is there."""
     return os.path.exists(path)
 
 
-async def _write(
-    connection: Connection, made: Plan, step: Write, trickle: float | Trickle | None
+async def write(
+    connection: Connection, step: Write, trickle: float | Trickle | None, *, chunked: bool
 ) -> None:
-    chunked = made.framing == "chunked"
+    """Send pieces of a body, slowly where they shall trickle."""
     if not trickle:
         await connection.send_pieces(step.pieces, chunked=chunked, missing=step.missing)
         return
@@ -289,7 +250,8 @@ async def _write(
         await asyncio.sleep(seconds if isinstance(seconds, float | int) else 0)
 
 
-def _headers(made: Plan, *, keep_alive: bool) -> dict[str, str]:
+def headers_of(made: Plan, *, keep_alive: bool) -> Iterable[tuple[str, str]]:
+    """The headers of an answer, with those of its framing."""
     headers = dict(made.headers)
     if made.framing == "chunked":
         headers["transfer-encoding"] = "chunked"
@@ -297,17 +259,19 @@ def _headers(made: Plan, *, keep_alive: bool) -> dict[str, str]:
         headers["content-length"] = str(made.length)
     stays = keep_alive and made.framing != "close"
     headers["connection"] = "keep-alive" if stays else "close"
-    return headers
+    return headers.items()
 
 
-def _document(status: int, value: Any) -> Plan:
+def document_of(status: int, value: Any) -> Plan:
+    """An answer that is a JSON document."""
     text = msgspec.json.encode(value)
     headers = {"content-type": "application/json"}
     return Plan(status, headers, "length", len(text), [Head(), Write([text]), End("clean")])
 
 
-def _error(status: int, message: str, code: str) -> Plan:
-    return _document(status, Refusal(status, message, code, None).body())
+def error_of(status: int, message: str, code: str) -> Plan:
+    """An answer that is an error in the API's shape."""
+    return document_of(status, Refusal(status, message, code, None).body())
 
 
 _MODELS = {
@@ -316,65 +280,7 @@ _MODELS = {
 }
 
 
-def entry_of(request: HttpRequest, number: int, connection: int) -> Request:
-    """A request as it is logged, without its secrets."""
-    try:
-        body = msgspec.json.decode(request.body) if request.body else None
-    except msgspec.DecodeError:
-        body = None
-    return Request(
-        number=number,
-        time=time.time(),
-        connection=connection,
-        method=request.method,
-        path=request.path,
-        headers={k: _redacted(k, v) for k, v in request.headers.items()},
-        body=body,
-        raw=request.body,
-    )
-
-
-def _redacted(name: str, value: str) -> str:
-    return "[redacted]" if _is_secret(name) else value
-
-
-def _is_secret(name: str) -> bool:
-    return any(word in name for word in _SECRET)
-
-
-def listen(port: int = 0) -> socket.socket:
-    """A listening socket on loopback. Raises ScriptError if the port can't be had."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((LOOPBACK, port))
-        sock.listen(128)
-        sock.setblocking(False)
-    except OSError as error:
-        sock.close()
-        raise ScriptError(f"cannot listen on {LOOPBACK}:{port}: {error.strerror}") from None
-    return sock
-
-
-async def serve(house: Playhouse, listener: socket.socket) -> None:
-    """Accept connections until cancelled; then end them all."""
-    loop = asyncio.get_running_loop()
-    tasks: set[asyncio.Task[None]] = set()
-    try:
-        while True:
-            sock, _ = await loop.sock_accept(listener)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            task = loop.create_task(house.attend(sock))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-    finally:
-        listener.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-class ChaosServer:
+class ChaosServer(Background):
     """A fault server in a background thread, for tests: `with ChaosServer(script) as server:`.
 
     `script` is a list of responses, a whole script, a `Script`, or a list with `options` beside it
@@ -388,75 +294,6 @@ class ChaosServer:
         script = [] if improvise else script
         if options:
             script = ({"responses": script} if isinstance(script, list) else dict(script)) | options
-        self._arrived = threading.Condition()
-        self._house = Playhouse(parse(script), self._on_request, improvise)
-        self.problems = self._house.problems
-        self._port = port
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self.url = ""
-
-    @property
-    def log(self) -> list[Request]:
-        """All requests in the order in which they came, those to other paths too."""
-        return list(self._house.log)
-
-    @property
-    def requests(self) -> list[Request]:
-        """The requests for responses (POST /v1/responses), in order."""
-        return [r for r in self.log if r.method == "POST" and r.path.rstrip("/") == "/v1/responses"]
-
-    @property
-    def bodies(self) -> list[JSON]:
-        """The parsed bodies of `requests`."""
-        return [r.body for r in self.requests]
-
-    def wait(self, count: int, seconds: float = 10.0) -> list[Request]:
-        """Wait until so many requests for responses came; raises TimeoutError."""
-        with self._arrived:
-            if not self._arrived.wait_for(lambda: len(self.requests) >= count, seconds):
-                raise TimeoutError(f"{len(self.requests)} of {count} requests after {seconds:g} s")
-        return self.requests
-
-    def start(self) -> None:
-        """Listen and serve; `url` is set when this returns."""
-        listener = listen(self._port)
-        self.url = f"http://{LOOPBACK}:{listener.getsockname()[1]}/v1"
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, args=(self._loop, listener), daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End all connections and the thread."""
-        if self._loop is not None and self._thread is not None:
-            self._loop.call_soon_threadsafe(self._stop_serving)
-            self._thread.join()
-            self._loop = self._thread = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    def _run(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
-        self._serving = loop.create_task(serve(self._house, listener))
-        try:
-            loop.run_until_complete(self._serving)
-        except asyncio.CancelledError:
-            pass
-        finally:
-            loop.close()
-
-    def _stop_serving(self) -> None:
-        self._serving.cancel()
-
-    def _on_request(self, request: Request) -> None:
-        with self._arrived:
-            self._arrived.notify_all()
+        house = Playhouse(parse(script), self.on_request, improvise)
+        super().__init__(house, house.log, port)
+        self.problems = house.problems

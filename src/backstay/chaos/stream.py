@@ -389,17 +389,23 @@ def split(recording: bytes) -> list[Frame]:
     for line in recording.splitlines(keepends=True):
         block.append(line)
         if not line.strip(b"\r\n"):
-            frames.append(_frame(block))
+            frames.append(frame_of(block))
             block = []
     if block:
-        frames.append(_frame(block))
+        frames.append(frame_of(block))
     return frames
 
 
-def _frame(block: list[bytes]) -> Frame:
-    text = b"\n".join(line[5:].strip() for line in block if line.startswith(b"data:"))
-    event = decoded(text)
+def frame_of(block: list[bytes]) -> Frame:
+    """The event that some lines of a stream hold."""
+    event = event_in(b"".join(block))
     return Frame(str(event.get("type", "")), _item_type(event), b"".join(block))
+
+
+def event_in(wire: bytes) -> JSON:
+    """The JSON object in an event's data, or an empty one."""
+    lines = wire.splitlines()
+    return decoded(b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:")))
 
 
 def decoded(text: bytes) -> JSON:
@@ -422,8 +428,7 @@ def final_of(frames: list[Frame]) -> JSON:
     done = []
     for frame in frames:
         if frame.type == "response.output_item.done" or b'"response"' in frame.wire:
-            lines = frame.wire.splitlines()
-            event = decoded(b"".join(line[5:] for line in lines if line.startswith(b"data:")))
+            event = event_in(frame.wire)
             if frame.type == "response.output_item.done":
                 done.append(event.get("item"))
             elif isinstance(event.get("response"), dict):
