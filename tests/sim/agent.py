@@ -11,12 +11,14 @@ from backstay.core import commands as c
 from backstay.core import events as e
 from backstay.core.items import message_text
 from backstay.core.record import Known, Prompt, Start
+from backstay.core.stream import Done
 from backstay.core.turn import TABLE, Phase, Turn
 from backstay.errors import StorageError
 from backstay.journal import Batch, Journal, Waiting
 from tests.sim.effects import TOOLS, Effect, Effects
 from tests.sim.promises import Ledger, Violation
 from tests.sim.provider import Provider, Reply
+from tests.sim.wire import outcome as ended
 
 Row = tuple[Phase, type]
 
@@ -127,11 +129,21 @@ class Agent:
             return "nothing"
         if reply.items:
             index, item = reply.items.pop(0)
-            self.inbox.append(e.ItemDone(reply.attempt, index, item))
+            done = reply.wire.item(index, item) if reply.wire else [Done(index, item)]
+            self.inbox += [e.ItemDone(reply.attempt, one.index, one.item) for one in done]
             return f"item {index} {item['type']} {item.get('name', '')} {item.get('call_id', '')}"
         self.reply = None
-        self.inbox.append(e.AttemptEnded(reply.attempt, reply.outcome, roll))
-        return f"ends: {reply.outcome.kind} {reply.outcome.status or reply.outcome.code}"
+        outcome = reply.outcome
+        if reply.wire is not None:
+            told = reply.wire.end(outcome)
+            self.inbox += [
+                e.ItemDone(reply.attempt, one.index, one.item)
+                for one in told
+                if isinstance(one, Done)
+            ]
+            outcome = ended(told)
+        self.inbox.append(e.AttemptEnded(reply.attempt, outcome, roll))
+        return f"ends: {outcome.kind} {outcome.status or outcome.code}"
 
     def prepared(self, at: int, *, fails: bool) -> str:
         """A plan is made, or it turns out that there is nothing to do."""

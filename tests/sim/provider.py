@@ -13,6 +13,7 @@ from backstay.core.commands import Request
 from backstay.core.events import Outcome
 from backstay.core.items import Item, message
 from tests.sim.effects import CUSTOM, TOOLS
+from tests.sim.wire import Wire
 
 Said = tuple[int, Item]
 """An item that is said to be done, with its index."""
@@ -24,10 +25,8 @@ class Reply(msgspec.Struct):
     attempt: int
     items: list[Said]
     outcome: Outcome
-
-    @property
-    def next(self) -> str:
-        return "item" if self.items else self.outcome.kind
+    wire: Wire | None = None
+    """Its bytes; without it the machine is told directly, repetitions and all."""
 
 
 ENDINGS: Final = (
@@ -91,7 +90,8 @@ class Provider:
         if not self.calm and "repeats" in self.kinds and items and self.rng.random() < 0.25:
             self.faults["repeat"] += 1
             items = self._repeated(items)
-        return Reply(attempt, items, outcome)
+        wire = Wire(self.rng) if self.rng.random() < 0.4 else None
+        return Reply(attempt, items, outcome, wire)
 
     def _word(self) -> str:
         self._count += 1

@@ -8,18 +8,17 @@ from tests.sim.mutants import MUTANTS
 from tests.sim.run import run
 from tests.sim.world import Plan
 
-SEEDS: Final = 400
+SEEDS: Final = 1500
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_is_caught(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Within so many seeds, and for the right reason."""
+    """Within so many seeds, and by the promise that it breaks; others may fall with it."""
     parts, promises = MUTANTS[name]
     for seed in range(SEEDS):
         found = run(Plan(seed), parts).violation
-        if found is not None:
+        if found is not None and found.promise in promises.split():
             with capsys.disabled():
                 print(f"\n{name}: seed {seed}, {found}")
-            assert found.promise in promises.split()
             return
-    pytest.fail(f"{name} is not caught by any of {SEEDS} seeds")
+    pytest.fail(f"{name} is not caught by {promises} with any of {SEEDS} seeds")
