@@ -155,7 +155,7 @@ class Shell:
             return found.result
         effects.end_recorded_group(folder)
         partial = self.partial(effect)
-        text = UNKNOWN.format(why=" (the process that supervised it died)")
+        text = UNKNOWN.format(why=" (the process that supervised it is gone)")
         return Result(content=f"{text}\nIts output until then:\n{partial}", status="unknown")
 
     def partial(self, effect: str) -> str:

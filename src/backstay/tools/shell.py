@@ -11,7 +11,7 @@ from typing import Any, Final
 from backstay.core.events import Result
 from backstay.core.record import SpoolRange
 from backstay.tools.commands import Commands
-from backstay.tools.effects import Exit, Spooled
+from backstay.tools.effects import Exit, Piece, Spooled
 
 DEFAULT_YIELD: Final = 10_000
 SHORTEST_YIELD: Final = 250
@@ -86,6 +86,26 @@ def text_of(spooled: Spooled, most: int) -> str:
     return head.decode("utf-8", "replace") + between + tail.decode("utf-8", "replace")
 
 
+def without_torn_end(spooled: Spooled) -> Spooled:
+    """Without the first bytes of a character whose last ones are still to come: up to three."""
+    if not spooled.pieces:
+        return spooled
+    *before, last = spooled.pieces
+    torn = _torn(last.data)
+    if not torn or last.offset + len(last.data) != spooled.end:
+        return spooled
+    kept = [Piece(last.offset, last.data[:-torn])] if len(last.data) > torn else []
+    return Spooled(spooled.begin, spooled.end - torn, (*before, *kept))
+
+
+def _torn(data: bytes) -> int:
+    for back, byte in enumerate(reversed(data[-3:]), 1):
+        if byte & 0xC0 != 0x80:  # the first byte of a character; it says how many there are
+            length = 2 if byte >> 5 == 0b110 else 3 if byte >> 4 == 0b1110 else 4
+            return back if byte >= 0xC0 and length > back else 0
+    return 0
+
+
 def outcome_line(found: Exit | None, session: int) -> str:
     """One line: how the command ended, or the number under which it goes on."""
     if found is None:
@@ -111,6 +131,8 @@ def result(
     """The result of waiting for a command: what it printed from `begin` on, and how it stands."""
     end = found.total if found is not None else None
     spooled = commands.read(effect, begin, end)
+    if found is None:
+        spooled = without_torn_end(spooled)
     size = spooled.end - spooled.begin
     lines = [f"Wall time: {seconds:.1f} seconds", outcome_line(found, session)]
     if size > most * BYTES_PER_TOKEN:
