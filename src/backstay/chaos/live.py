@@ -130,6 +130,7 @@ class Breaker:
         """The steps for one event, with what is placed before, in and after it."""
         terminal = not self._terminal and frame.type in TERMINAL_EVENTS
         self._terminal |= terminal
+        self._voice.hear(frame, sent=False)
         at = [p for p in self._waiting if p.is_at(self._events, frame, terminal=terminal)]
         self._events += 1
         yield from self._strike(
@@ -151,6 +152,8 @@ class Breaker:
             if isinstance(fault, HalfEvent):
                 size = fault.bytes if fault.bytes is not None else len(frame.wire) // 2
                 yield Write([frame.wire[:size]], _missing(fault))
+                if fault.when:
+                    yield await_of(fault.when)
                 yield self._end(End(how_of(fault)))
                 return
             self._moved = (fault.by, frame)
@@ -182,7 +185,7 @@ class Breaker:
         yield Write([wire[self._sent - start :]])
         self._sent = start + len(wire)
         self._last = frame
-        self._voice.hear(frame)
+        self._voice.hear(frame, sent=True)
 
     # ----- faults
 
@@ -199,7 +202,7 @@ class Breaker:
             elif isinstance(fault, Hold):
                 yield await_of(fault)
             elif isinstance(fault, HalfEvent | Reorder):
-                if fault.when:
+                if fault.when and isinstance(fault, Reorder):
                     yield await_of(fault.when)
                 self._armed.append(fault)
             else:

@@ -397,7 +397,7 @@ def _strike(fault: PlacedFault, body: _Body, offset: int) -> _Cut:
             return _Cut(offset, [*steps, Write([b"data: %b\n\n" % fault.text.encode()])])
         case Unknown():
             kind = str(fault.event.get("type", ""))
-            named = body.writer.style != "openrouter"
+            named = body.writer.style != "openrouter" and bool(kind)
             return _Cut(offset, [*steps, Write([sse(kind, encode(fault.event), named=named)])])
         case Reorder():
             moved = [frame.wire for frame in body.frames[number : number + 1 + fault.by]]

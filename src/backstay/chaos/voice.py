@@ -18,11 +18,11 @@ class Voice:
         self._first: Frame | None = None
         self._last: Frame | None = None
 
-    def hear(self, frame: Frame) -> None:
-        """An event of the stream."""
+    def hear(self, frame: Frame, *, sent: bool) -> None:
+        """An event of the stream, that is about to be sent or has been."""
         if frame.type:
             self._first = self._first or frame
-            self._last = frame
+            self._last = frame if sent else self._last
 
     def say(self, event: JSON) -> bytes:
         """An event as this stream would write it."""
@@ -51,8 +51,9 @@ class Voice:
                 return self._numbered("error", {"error": error})
 
     def _numbered(self, kind: str, fields: JSON) -> bytes:
-        last = event_in(self._last.wire).get("sequence_number") if self._last else -1
-        number = {"sequence_number": last + 1} if isinstance(last, int) else {}
+        near = self._last or self._first
+        last = event_in(near.wire).get("sequence_number") if near else None
+        number = {"sequence_number": last + bool(self._last)} if isinstance(last, int) else {}
         return self.say({"type": kind, **number, **fields})
 
     def _response(self, status: str) -> JSON:
