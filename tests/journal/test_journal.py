@@ -520,3 +520,18 @@ def test_a_compacted_session_opens_at_its_compaction() -> None:
     assert numbers(reading.records) == [11, 12]
     assert not reading.whole
     assert journal.commit([note(13)]) == 13
+
+
+def test_what_was_read_at_opening_outlives_a_power_cut() -> None:
+    """A killed process's unsynced records are made durable before anything builds on them."""
+    for seed in range(20):
+        disk = SimulatedDisk(clock)
+        journal = Journal.create(disk, HOME, ID, clock)
+        journal.commit([header()])
+        journal.write([note(2)])
+        killed = disk.kill()
+        reopened, reading = Journal.open(killed, journal.folder, clock)
+        assert [record.n for record in reading.records] == [1, 2]
+        after = killed.crash(Random(seed))
+        with Journal.open(after, reopened.folder, clock)[0] as last:
+            assert last.last == 2

@@ -489,6 +489,7 @@ class Turn:
             item = message("developer", late(call, event.result))
             self._record(Late(n=self.history.next, call=call.n, item=item))
             return
+        self._unsettled.pop(event.call, None)
         live = self._live.get(event.call)
         why = live.stopping if live else None
         self._close(call, stopped(event.result, why) if why else event.result)

@@ -89,6 +89,8 @@ class Journal:
             if reading.read_only:
                 raise NewerFormat(f"{folder}: {reading.read_only}: upgrade Backstay to go on")
             file = disk.append_to(journal_path(folder))
+            with _Closing(file):
+                file.datasync()  # what was read may be in the page cache only
         except BaseException:
             lease.release()
             raise
@@ -179,6 +181,19 @@ class Journal:
             except StorageError:
                 pass
             raise
+
+
+class _Closing:
+    """Closes the file if what is done with it fails."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            self._file.close()
 
 
 class _Undoing:
