@@ -18,7 +18,7 @@ from tests.processes import processes_of
 pytestmark = pytest.mark.processes
 
 KILLS = 10
-STEPS = 60
+STEPS = 40
 SEEDS = range(100, 110)
 
 
