@@ -24,6 +24,7 @@ PLACES = ("url", "key", "cwd", "home", "prompt", "session")
 _UUID = re.compile(
     r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE
 )
+_COMPLAINT = re.compile("error|fail|refuse|denied|panic", re.IGNORECASE)
 _PLACE = re.compile("{(" + "|".join(PLACES) + ")}")
 # Another agent's home would show the trial sessions that are not its own, or keep the trial's.
 _DROPPED = re.compile(
@@ -50,10 +51,11 @@ class Ended(Struct, frozen=True):
 
     @property
     def last_words(self) -> str:
-        """The last line that it printed, stderr first; at most 200 characters."""
-        lines = [*self.out.splitlines(), *self.err.splitlines()]
-        spoken = [line.strip() for line in lines if line.strip()]
-        return spoken[-1][-200:] if spoken else "nothing was printed"
+        """The last line that speaks of an error, else the last one; at most 200 characters."""
+        lines = [line.strip() for line in f"{self.out}\n{self.err}".splitlines() if line.strip()]
+        complaints = [line for line in lines if _COMPLAINT.search(line)]
+        spoken = complaints or lines
+        return spoken[-1][:200] if spoken else "nothing was printed"
 
 
 class Run:

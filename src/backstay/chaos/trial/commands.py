@@ -58,6 +58,11 @@ class Bench:
         )
         return self.command(name, body)
 
+    def delegating(self, name: str, *, seconds: float) -> Command:
+        """A command that waits for a process that it has started, as `make` or a test runner does."""
+        child = self.waiting(f"{name}-child", seconds=seconds)
+        return self.command(name, f"{child.line} & wait")
+
     def let_go(self) -> None:
         """Release the commands that wait."""
         with open(self.release, "w", encoding="utf-8"):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from backstay.chaos.trial.stage import GO_ON, Broken, Stage
 
 JSON = dict[str, Any]
 SETTLE: Final = 0.5
-"""Seconds in which an agent may take note that a command has ended."""
+"""Seconds in which an agent may take note that a command has begun or ended."""
 HONEST: Final = re.compile(
     r"unknown|unclear|uncertain|not known|may have|might have|could have|cannot tell|can't tell|"
     r"(un|not )determined|not sure|verify|whether",
@@ -71,7 +72,7 @@ def _after_command(stage: Stage) -> list[str]:
     command = stage.bench.command("work")
     stage.play(Step([command], _open(stage)))
     run = stage.started(lambda: _done(command), "the command is done while the stream is open")
-    wait_for(lambda: False, SETTLE)
+    time.sleep(SETTLE)
     ended = _resumed(stage, run)
     late = [] if holds(_second(stage), command) else ["the first request after it lacks the output"]
     return stage.found(ended, command) or late
@@ -100,6 +101,7 @@ def _in_command(stage: Stage) -> list[str]:
     command = stage.bench.waiting("work", seconds=20)
     stage.play(Step([command]))
     run = stage.started(lambda: stage.bench.begun(command), "the command begins")
+    time.sleep(SETTLE)
     stage.kill(run)
     again = stage.agent.resume(GO_ON)
     wait_for(lambda: not again.running, 1.0)
@@ -122,7 +124,7 @@ def _two_of_three(stage: Stage) -> list[str]:
     begun = stage.bench.begun
     ready = lambda: all(map(_done, done)) and begun(third)  # noqa: E731  said once, here
     run = stage.started(ready, "two commands are done and the third runs")
-    wait_for(lambda: False, SETTLE)
+    time.sleep(SETTLE)
     stage.kill(run)
     again = stage.agent.resume(GO_ON)
     wait_for(lambda: not again.running, 1.0)
@@ -142,7 +144,7 @@ def _twice(stage: Stage) -> list[str]:
     commands = [stage.bench.command(name) for name in ("first", "second")]
     stage.play(Step(commands[:1], _open(stage)), Step(commands[1:], _silent(stage)))
     run = stage.started(lambda: _done(commands[0]), "the command is done while the stream is open")
-    wait_for(lambda: False, SETTLE)
+    time.sleep(SETTLE)
     stage.kill(run)
     again = stage.agent.resume(GO_ON)
     if not wait_for(lambda: len(stage.requests) > 1, stage.timeout):
@@ -152,17 +154,19 @@ def _twice(stage: Stage) -> list[str]:
 
 @scenario(
     "no-process-left",
-    "kill -9 while a command runs, then resume to the end: no process of the command is left behind.",
+    "kill -9 while a command runs that has started another, then resume to the end: neither of the "
+    "two is left behind.",
     "resume",
 )
 def _left_behind(stage: Stage) -> list[str]:
-    command = stage.bench.waiting("lingering", seconds=90)
-    stage.play(Step([command], wait_ms=1000))
-    run = stage.started(lambda: stage.bench.begun(command), "the command begins")
+    command = stage.bench.delegating("lingering", seconds=90)
+    stage.play(Step([command], wait_ms=1000, again=False))
+    run = stage.started(lambda: len(stage.tools_alive()) > 1, "the command starts another")
+    time.sleep(SETTLE)
     ended = _resumed(stage, run)
     wait_for(lambda: not stage.tools_alive(), 5)
-    left = len(stage.tools_alive())
-    found = [f"{left} processes of it are left"] if left else []
+    left = stage.tools_alive()
+    found = [f"left behind: {', '.join(one.words for one in left)}"] if left else []
     return [*stage.how_ended(ended), *found]
 
 
@@ -176,6 +180,7 @@ def _interrupt(stage: Stage) -> list[str]:
     command = stage.bench.waiting("work", seconds=90)
     stage.play(Step([command]))
     run = stage.started(lambda: stage.bench.begun(command), "the command begins")
+    time.sleep(SETTLE)
     run.interrupt()
     stopped = wait_for(lambda: not run.running, 15)
     if not stopped:

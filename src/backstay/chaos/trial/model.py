@@ -28,6 +28,8 @@ class Step(Struct):
     how: How = build.response
     call_id: str | None = None
     wait_ms: int | None = None
+    again: bool = True
+    """Ask again where the request tells nothing of it."""
 
 
 class Model:
@@ -60,7 +62,7 @@ class Model:
         if not any(aside in said for aside in self.asides):
             for number, step in enumerate(self.steps):
                 missing = [one for one in step.commands if not is_answered(items, one)]
-                if missing and self.asked.get(number, 0) < PATIENCE:
+                if missing and self.asked.get(number, 0) < (PATIENCE if step.again else 1):
                     return self._ask(number, step, missing)
         self.concluded += 1
         return build.response(build.message("All is done."))

@@ -14,8 +14,24 @@ from backstay.chaos.trial.shape import Shape, found, offered
 from backstay.chaos.trial.stage import GO_ON, Stage, Traits
 
 JSON = dict[str, Any]
-OPEN_SECONDS = 4.0
-"""How long the first response stays open, to see whether its command runs meanwhile."""
+OPEN_SECONDS = 4
+"""How long the first response stays open, to see whether its command runs meanwhile; an event every
+second shows that it is alive."""
+_ALIVE: JSON = {
+    "type": "response.in_progress",
+    "sequence_number": 2,
+    "response": {
+        "id": "resp_probe",
+        "object": "response",
+        "created_at": 0,
+        "status": "in_progress",
+        "model": "probe",
+        "output": [],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+    },
+}
 
 
 class _Probe:
@@ -24,7 +40,8 @@ class _Probe:
     def __init__(self, stage: Stage, tool: str | None, template: Any) -> None:
         self.command = stage.bench.command("probe")
         self.tool, self.template = tool, template
-        self.hold = build.hold(self.command.done, before="terminal", seconds=OPEN_SECONDS)
+        when = {"file": self.command.done, "seconds": 1.0}
+        self.waits = [build.unknown(_ALIVE, before="terminal", when=when)] * OPEN_SECONDS
         self.model: Model | None = None
         self.problem: ScriptError | None = None
 
@@ -41,8 +58,8 @@ class _Probe:
         except ScriptError as error:
             self.problem = error
             return
-        hold = self.hold
-        step = Step([self.command], lambda *calls: build.response(*calls, hold=hold))
+        waits = self.waits
+        step = Step([self.command], lambda *calls: build.response(*calls, fault=waits))
         self.model = Model(shape, [step])
 
     @property
@@ -59,7 +76,7 @@ def probe(recipe: Recipe, tool: str | None, template: Any, root: str) -> Traits:
         if recipe.resume:
             _check_resume(stage, model)
         assert model.model is not None  # noqa: S101  checked by _check
-        return Traits(model.model.shape, streams=not stage.server.problems)
+        return Traits(model.model.shape, streams=len(stage.server.problems) < OPEN_SECONDS)
 
 
 def _check(stage: Stage, model: _Probe, ended: Ended) -> None:
@@ -88,7 +105,7 @@ def _check_resume(stage: Stage, model: _Probe) -> None:
     ended = stage.resumed(GO_ON)
     if len(stage.requests) == before:
         raise ScriptError(f"the --resume command sent no request: {_how(stage, ended)}")
-    if not holds(stage.inputs[-1], model.command):
+    if not holds(stage.inputs[before], model.command):
         raise ScriptError(
             f"the --resume command does not go on with the session {stage.agent.session}: its "
             "request lacks what was said before"
