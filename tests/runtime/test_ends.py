@@ -271,3 +271,64 @@ def test_raising_watcher_ends_the_wait_and_harms_no_command(tmp_path: Path, home
     bench.run(work)
     (output,) = bench.outputs()
     assert output.status == "done"
+
+
+def test_effects_that_can_not_be_claimed_end_the_turn_and_the_next_process_settles(
+    tmp_path: Path, home: Path
+) -> None:
+    """A storage error of a tool's stops the turn before the next effect; nothing false is said."""
+    script = [response(call("exec_command", {"cmd": "echo x >> runs"})), response(message("done"))]
+    bench = Bench(tmp_path, home, script)
+    effects: list[Path] = []
+
+    async def work(session: Session) -> watch.Finished:
+        effects.append(Path(session.folder, "effects"))
+        effects[0].symlink_to(tmp_path / "nowhere")
+        return await session.prompt("go")
+
+    assert bench.run(work).outcome == "storage"
+    assert len(bench.server.requests) == 1
+    effects[0].unlink()
+
+    async def resume(session: Session) -> watch.Finished:
+        return await session.resume()
+
+    bench.server = chaos.ChaosServer([response(message("done"))], strict=True)
+    assert bench.run(resume, name=bench.id).outcome == "completed"
+    assert "never started" in outputs_in(bench.inputs()[0])[0]
+    assert not (bench.cwd / "runs").exists()
+
+
+def test_enormous_result_of_a_tool_is_bounded(tmp_path: Path, home: Path) -> None:
+    """Head and tail are kept and what is missing is counted, so that no request is impossible."""
+    script = [response(call("odd", {})), response(message("done"))]
+    bench = Bench(tmp_path, home, script)
+
+    async def work() -> Result:
+        return Result(content="begin" + "x" * 3_000_000 + "end")
+
+    assert bench.run(prompt(), tools=[Odd(work)]).outcome == "completed"
+    (text,) = outputs_in(bench.inputs()[1])
+    assert len(text) < 300_000
+    assert text.startswith("beginx")
+    assert text.endswith("xend")
+    assert "left out" in text
+
+
+def test_blob_that_can_not_be_read_costs_its_text_only(tmp_path: Path, home: Path) -> None:
+    """The session opens and says where the text was; it is there again when the blob is (P7)."""
+    long = "long " * 40_000
+    script = [response(message("done"))] * 3
+    bench = Bench(tmp_path, home, script)
+    bench.run(prompt(long))
+    (blob,) = [one for one in (home / "blobs").iterdir() if one.stat().st_size == len(long)]
+    blob.rename(tmp_path / "kept")
+    blob.mkdir()
+    bench.server = chaos.ChaosServer(script, strict=True)
+    assert bench.run(prompt("more"), name=bench.id).outcome == "completed"
+    assert "bytes stood here" in str(bench.inputs()[0])
+    blob.rmdir()
+    (tmp_path / "kept").rename(blob)
+    bench.server = chaos.ChaosServer(script, strict=True)
+    assert bench.run(prompt("more"), name=bench.id).outcome == "completed"
+    assert long in str(bench.inputs()[0])

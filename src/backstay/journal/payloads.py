@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from backstay.core.record import AnyRecord, Known, Unknown
+from backstay.errors import StorageError
 from backstay.journal.blobs import Blobs, MissingBlob
 
 LARGEST: Final = 64 * 1024
@@ -36,14 +37,17 @@ def outlined(record: Known, blobs: Blobs) -> Known:
 
 
 def inlined(records: Iterable[AnyRecord], blobs: Blobs) -> Iterator[AnyRecord]:
-    """The records with their large texts back in place; one whose blob is lost says so instead."""
+    """The records with their large texts back in place.
+
+    One whose blob is lost, or can't be read now, says so instead.
+    """
 
     def get(part: Any) -> Any:
         if not (isinstance(part, dict) and part.keys() == {_MARK, "bytes"}):
             return part
         try:
             return blobs.get(str(part[_MARK])).decode("utf-8", "replace")
-        except MissingBlob as error:
+        except (MissingBlob, StorageError) as error:
             return f"({part['bytes']} bytes stood here: {error})"
 
     for record in records:

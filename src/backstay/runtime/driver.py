@@ -21,7 +21,7 @@ from backstay.core.turn import Turn
 from backstay.errors import StorageError, UsageError
 from backstay.journal import Batch, Waiting
 from backstay.runtime import watch
-from backstay.tools.tool import Invocation, Tool
+from backstay.tools.tool import Invocation, Tool, bounded
 
 STOP_WITHIN: Final = 5.0
 """Seconds that a stopped tool gets to say what is known, before it is cancelled and given up."""
@@ -319,7 +319,7 @@ class Driver:
     async def _run_call(self, tool: Tool, invocation: Invocation, *, adopt: bool) -> None:
         try:
             result = await (tool.adopt(invocation) if adopt else tool.run(invocation))
-            result = msgspec.convert(msgspec.to_builtins(result), e.Result)
+            result = bounded(msgspec.convert(msgspec.to_builtins(result), e.Result))
         except asyncio.CancelledError:
             result = e.Result(content="It was cancelled.", status="interrupted")
         except StorageError as error:

@@ -4,7 +4,7 @@ The tools of Backstay itself stand beside this file; a user's own tools fulfil t
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -13,6 +13,9 @@ from backstay.core.events import Evidence, Result
 from backstay.core.items import Item, arguments
 from backstay.core.record import Start
 from backstay.core.turn import Traits
+
+LARGEST: Final = 250_000
+"""Characters of an output's text: above what `exec_command` can be asked for."""
 
 
 def _nothing(_: bytes) -> None: ...
@@ -103,3 +106,23 @@ class Plain:
 def failed(text: str, **show: Any) -> Result:
     """The output of a tool that did not do what it was asked for."""
     return Result(content=text, status="failed", show=show or None)
+
+
+def bounded(result: Result) -> Result:
+    """The result with head and tail of each text that is too large for a request."""
+    content = result.content
+    if isinstance(content, str):
+        return msgspec.structs.replace(result, content=_bounded(content))
+    parts = [
+        part | {"text": _bounded(part["text"])} if isinstance(part.get("text"), str) else part
+        for part in content
+    ]
+    return msgspec.structs.replace(result, content=parts)
+
+
+def _bounded(text: str) -> str:
+    left_out = len(text) - LARGEST
+    if left_out <= 0:
+        return text
+    half = LARGEST // 2
+    return f"{text[:half]}\n… {left_out} characters left out …\n{text[-half:]}"

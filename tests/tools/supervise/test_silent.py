@@ -15,7 +15,7 @@ from backstay.tools.commands import Commands, SupervisorSilent
 from backstay.tools.exec_command import ExecCommand, Shell, WriteStdin
 from backstay.tools.supervise import processes
 from backstay.tools.tool import Invocation
-from tests.tools.supervise.sessions import ENV, Session, sh
+from tests.tools.supervise.sessions import ENV, Session, agent_killed_while_running, sh
 
 
 @contextmanager
@@ -134,7 +134,7 @@ def test_what_a_leaving_supervisor_records_is_the_answer(session: Session) -> No
         tool, poll = ExecCommand(shared), WriteStdin(shared)
         pid = (await commands.ready()).pid
         trap = f"while ! [ -e {go} ]; do :; done; echo cleaned; exit 7"
-        cmd = f"trap 'touch {asked}; {trap}' TERM; touch {up}; while :; do sleep 0.05; done"
+        cmd = f"trap ': > {asked}; {trap}' TERM; touch {up}; while :; do sleep 0.05; done"
         run = asyncio.ensure_future(tool.run(call(session, 4, "exec_command", cmd=cmd)))
         await appeared(up)
         os.kill(pid, signal.SIGTERM)
@@ -157,3 +157,24 @@ async def appeared(path: str) -> None:
     """Wait for a file."""
     while not os.path.exists(path):
         await asyncio.sleep(0.01)
+
+
+def test_adopted_from_a_supervisor_that_is_ending(session: Session) -> None:
+    """An agent that comes back while the dead-man line ends the command gets its true end (P3)."""
+    told = os.path.join(session.folder, "told")
+    cmd = f"echo x; trap ': > {told}; sleep 9 & wait; sleep 9 & wait; echo bye; exit 3' TERM; "
+    cmd += "while :; do sleep 0.05; done"
+    agent_killed_while_running(session, session.effect("4"), cmd, 0.2)
+
+    async def main() -> Result:
+        await appeared(told)
+        commands = Commands(session.folder)
+        tool = ExecCommand(Shell(commands, session.prefix, "/", ENV))
+        result = await tool.adopt(call(session, 4, "exec_command", cmd=cmd))
+        await commands.end()
+        await commands.close()
+        return result
+
+    result = asyncio.run(main())
+    assert "it was ended because the agent that ran it had died" in str(result.content)
+    assert "Output:\nx\n" in str(result.content)
