@@ -13,7 +13,8 @@ from backstay import chaos
 from backstay.chaos import call, message, response
 from backstay.core.dialect import Dialect
 from backstay.core.events import Result
-from backstay.core.record import Attempt, TurnEnd
+from backstay.core.record import Attempt, Start, TurnEnd
+from backstay.core.turn import Traits
 from backstay.errors import UsageError
 from backstay.runtime import watch
 from backstay.runtime.session import Session
@@ -265,11 +266,12 @@ def test_raising_watcher_ends_the_wait_and_harms_no_command(tmp_path: Path, home
         session._watcher = watcher  # noqa: SLF001
         with pytest.raises(ValueError, match="a defect of the watcher"):
             await asyncio.wait_for(session.prompt("go"), SOON)
-        while not (bench.cwd / "runs").exists():
+        while not any("Output(" in str(one) for one in bench.events):
             await asyncio.sleep(0.01)
 
     bench.run(work)
     (output,) = bench.outputs()
+    assert (bench.cwd / "runs").read_text() == "whole\n"
     assert output.status == "done"
 
 
@@ -332,3 +334,52 @@ def test_blob_that_can_not_be_read_costs_its_text_only(tmp_path: Path, home: Pat
     bench.server = chaos.ChaosServer(script, strict=True)
     assert bench.run(prompt("more"), name=bench.id).outcome == "completed"
     assert long in str(bench.inputs()[0])
+
+
+def test_plan_that_no_record_can_hold_is_an_output(tmp_path: Path, home: Path) -> None:
+    """A defect in `prepare` costs its call, not the session."""
+
+    class Plans(Odd):
+        traits = Traits(prepares=True)
+
+        async def prepare(self, invocation: Invocation) -> Any:
+            del invocation
+            return {"plan": object()}
+
+    async def never() -> Result:
+        raise AssertionError
+
+    script = [response(call("odd", {})), response(message("done"))]
+    bench = Bench(tmp_path, home, script)
+    assert bench.run(prompt(), tools=[Plans(never)]).outcome == "completed"
+    assert outputs_in(bench.inputs()[1])[0].startswith("odd failed: TypeError")
+
+
+def test_evidence_that_is_none_is_unknown(tmp_path: Path, home: Path) -> None:
+    """A defect in `probe` does not keep a session from being opened (P7)."""
+
+    class Probes(Odd):
+        async def probe(self, invocation: Invocation, start: Start) -> Any:
+            del invocation, start
+
+    async def forever() -> Result:
+        await asyncio.sleep(3600)
+        return Result(content="woke")
+
+    bench = Bench(tmp_path, home, [response(call("odd", {}))])
+
+    async def work(session: Session) -> None:
+        turn = asyncio.ensure_future(session.prompt("go"))
+        while not any(isinstance(one, watch.Started) for one in bench.events):
+            await asyncio.sleep(0.01)
+        await session.commands.end()
+        await session._abandon()  # noqa: SLF001 - what a killed process leaves
+        with pytest.raises(UsageError, match="was closed meanwhile"):
+            await turn
+
+    bench.run(work, tools=[Probes(forever)])
+    assert bench.outputs() == []
+    bench.server = chaos.ChaosServer([response(message("done"))], strict=True)
+    ended = bench.run(Session.resume, tools=[Probes(forever)], name=bench.id)
+    assert ended.outcome == "completed"
+    assert "outcome of this call is unknown" in outputs_in(bench.inputs()[0])[0]

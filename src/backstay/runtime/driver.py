@@ -103,6 +103,11 @@ class Driver:
         """Take an event in; it is handled in its turn."""
         self._events.put_nowait(event)
 
+    @property
+    def alive(self) -> bool:
+        """Whether events are still handled."""
+        return not self._main.done()
+
     def on_finish(self, callback: Callable[[watch.Finished], None]) -> None:
         """Call back with the end of every turn, after the watcher."""
         self._finished.append(callback)
@@ -298,7 +303,9 @@ class Driver:
         tool = self._tools[_name(invocation)]
         try:
             plan = await tool.prepare(invocation)
-        except Exception as error:  # noqa: BLE001 - a tool's failure is its output
+            kind: Any = e.Result if isinstance(plan, e.Result) else dict[str, Any]
+            plan = msgspec.convert(msgspec.to_builtins(plan), kind)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a tool's failure is its output
             plan = _failure(tool.name, error)
         if isinstance(plan, e.Result):
             self.post(e.Prepared(invocation.call, result=plan))
@@ -365,6 +372,7 @@ class Driver:
             return
         try:
             evidence = await tool.probe(invocation, start)
+            evidence = msgspec.convert(msgspec.to_builtins(evidence), e.Evidence)
         except StorageError as error:
             self.post(e.AppendFailed(str(error)))
             return

@@ -224,7 +224,7 @@ class Session:
         self._closed = True
         lines: list[str] = []
         pending = self._pending()
-        if pending:
+        if pending and self._driver.alive:
             self.interrupt("the session was closed")
             await asyncio.wait(pending, timeout=CLOSE_WITHIN)
         try:
