@@ -11,13 +11,16 @@ class Splitter:
 
     def __init__(self) -> None:
         self._block: list[bytes] = []
-        self._partial = b""
+        self._partial: list[bytes] = []
 
     def feed(self, piece: bytes) -> list[Frame]:
         """The events that these bytes complete."""
-        lines = (self._partial + piece).splitlines(keepends=True)
-        whole = not lines or lines[-1].endswith(b"\n")  # a CR at the end may be half of a CRLF
-        self._partial = b"" if whole else lines.pop()
+        self._partial.append(piece)
+        if b"\n" not in piece and not self._partial[0].endswith(b"\r") and b"\r" not in piece:
+            return []
+        lines = b"".join(self._partial).splitlines(keepends=True)
+        whole = lines[-1].endswith(b"\n")  # a CR at the end may be half of a CRLF
+        self._partial = [] if whole else [lines.pop()]
         frames = []
         for line in lines:
             self._block.append(line)
@@ -32,6 +35,6 @@ class Splitter:
 
     def raw(self) -> bytes:
         """The bytes of the event that is not complete; it begins anew."""
-        raw = b"".join(self._block) + self._partial
-        self._block, self._partial = [], b""
+        raw = b"".join([*self._block, *self._partial])
+        self._block, self._partial = [], []
         return raw

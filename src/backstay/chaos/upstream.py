@@ -224,7 +224,7 @@ async def _connect(to: Provider) -> Answer:
             f"has a certificate that is not trusted: {error.verify_message}"
         ) from None
     except ssl.SSLError as error:
-        raise Unreachable(f"does not speak TLS as we do: {error.reason}") from None
+        raise Unreachable(f"does not speak TLS with us: {error.reason or error}") from None
     except OSError as error:
         raise Unreachable(f"cannot be reached: {_reason(error)}") from None
 
