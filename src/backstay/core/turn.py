@@ -311,6 +311,8 @@ class Turn:
         if self._interrupted:
             self._finish(Finish(0, "interrupted", self._interrupted))
             self._interrupted, self._go_on, self._chosen = "", False, None
+            if self._prompted:
+                self._supersede()
         elif self._go_on:
             self._resume()
         elif self._prompted:
@@ -339,11 +341,14 @@ class Turn:
 
     def _begin(self) -> None:
         """Start the turn of the oldest prompt that waits; a cut turn before it ends here."""
+        self._supersede()
+        prompt = self.history.queued[0]
+        self._try(prompt.n, step=1, why="", drop=[])
+
+    def _supersede(self) -> None:
         turn = self.history.turn
         if turn is not None and turn.end is None:
             self._end_turn(turn, "superseded", "a new prompt was given")
-        prompt = self.history.queued[0]
-        self._try(prompt.n, step=1, why="", drop=[])
 
     def _intend_to_continue(self, event: e.Continued) -> None:
         self._chosen = event if event.model else None
