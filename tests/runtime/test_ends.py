@@ -11,6 +11,7 @@ import pytest
 
 from backstay import chaos
 from backstay.chaos import call, message, response
+from backstay.core import events as e
 from backstay.core.dialect import Dialect
 from backstay.core.events import Result
 from backstay.core.record import Attempt, Start, TurnEnd
@@ -383,3 +384,49 @@ def test_evidence_that_is_none_is_unknown(tmp_path: Path, home: Path) -> None:
     ended = bench.run(Session.resume, tools=[Probes(forever)], name=bench.id)
     assert ended.outcome == "completed"
     assert "outcome of this call is unknown" in outputs_in(bench.inputs()[0])[0]
+
+
+@pytest.mark.parametrize("ends", ["at once", "interrupt", "time limit"])
+def test_plan_that_is_never_ready_ends(tmp_path: Path, home: Path, ends: str) -> None:
+    """At the tool's time limit, and at an interrupt; it is said that nothing was done."""
+    begun = asyncio.Event()
+
+    class Plans(Odd):
+        traits = Traits(prepares=True)
+
+        async def prepare(self, invocation: Invocation) -> Any:
+            begun.set()
+            await asyncio.sleep(3600)
+
+    async def never() -> Result:
+        raise AssertionError
+
+    script = [response(call("odd", {})), response(message("done"))]
+    bench = Bench(tmp_path, home, script)
+
+    async def work(session: Session) -> None:
+        seen = bench.events.append
+
+        def watcher(event: watch.WatchEvent) -> None:
+            seen(event)
+            # Both are handled in one step of the loop.
+            if ends == "at once" and isinstance(event, watch.Began):
+                item = {"type": "function_call", "call_id": "c", "name": "odd", "arguments": "{}"}
+                session._driver.post(e.ItemDone(event.attempt, event.index, item))  # noqa: SLF001
+                session.interrupt()
+
+        session._watcher = watcher  # noqa: SLF001
+        turn = asyncio.ensure_future(session.prompt("go"))
+        if ends != "at once":
+            await asyncio.wait_for(begun.wait(), SOON)
+        if ends == "interrupt":
+            session.interrupt()
+        if ends != "time limit":
+            assert (await asyncio.wait_for(turn, SOON)).outcome == "interrupted"
+        else:
+            assert (await asyncio.wait_for(turn, SOON)).outcome == "completed"
+
+    bench.run(work, tools=[Plans(never, timeout=0.2 if ends == "time limit" else 3600)])
+    (output,) = bench.outputs()
+    said = "it was not run" if ends == "time limit" else "never started"
+    assert said in str(output.item)

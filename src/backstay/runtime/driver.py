@@ -26,6 +26,8 @@ from backstay.tools.tool import Invocation, Tool, bounded
 STOP_WITHIN: Final = 5.0
 """Seconds that a stopped tool gets to say what is known, before it is cancelled and given up."""
 CANCEL_WITHIN: Final = 2.0
+PREPARE_WITHIN: Final = 600.0
+"""Seconds for the plan of a tool that has no time limit of its own."""
 
 Deliver = Callable[[StreamEvent], None]
 Sender = Callable[[c.Request, Deliver], Awaitable[object]]
@@ -92,6 +94,7 @@ class Driver:
         self._disk = ThreadPoolExecutor(1)
         """For the journal alone: tools that block threads must not hold up the records."""
         self._calls: dict[int, asyncio.Task[None]] = {}
+        self._preparing: set[asyncio.Task[None]] = set()
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._finished: list[Callable[[watch.Finished], None]] = []
         self.crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -151,6 +154,9 @@ class Driver:
             try:
                 for command in self.machine.handle(event):
                     self._carry_out(command)
+                if isinstance(event, e.Interrupted):
+                    for task in self._preparing:  # without an effect: nothing to be stopped
+                        task.cancel()
             finally:
                 self._events.task_done()
 
@@ -178,7 +184,9 @@ class Driver:
                 if self._attempt is not None:
                     self._attempt.cancel()
             case c.Prepare(call, item):
-                self._task(self._prepare(Invocation(call, item, "")))
+                task = self._task(self._prepare(Invocation(call, item, "")))
+                self._preparing.add(task)
+                task.add_done_callback(lambda task: self._prepared(call, task))
             case c.StartCall(call, item, start):
                 self._watch(watch.Started(call, item))
                 self._call(call, item, start, adopt=False)
@@ -302,15 +310,26 @@ class Driver:
     async def _prepare(self, invocation: Invocation) -> None:
         tool = self._tools[_name(invocation)]
         try:
-            plan = await tool.prepare(invocation)
+            async with asyncio.timeout(tool.timeout or PREPARE_WITHIN):
+                plan = await tool.prepare(invocation)
             kind: Any = e.Result if isinstance(plan, e.Result) else dict[str, Any]
             plan = msgspec.convert(msgspec.to_builtins(plan), kind)
+        except TimeoutError:
+            text = f"{tool.name} found no plan within its time limit; it was not run."
+            plan = e.Result(content=text, status="failed")
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a tool's failure is its output
             plan = _failure(tool.name, error)
         if isinstance(plan, e.Result):
             self.post(e.Prepared(invocation.call, result=plan))
         else:
             self.post(e.Prepared(invocation.call, plan=plan))
+
+    def _prepared(self, call: int, task: asyncio.Task[None]) -> None:
+        """A task that was cancelled, perhaps before its first step, has said nothing itself."""
+        self._preparing.discard(task)
+        if task.cancelled():
+            result = e.Result(content="It was cancelled before it began.", status="interrupted")
+            self.post(e.Prepared(call, result=result))
 
     def _call(self, call: int, item: dict[str, Any], start: Start, *, adopt: bool) -> None:
         invocation = Invocation(
