@@ -19,7 +19,9 @@ def failure(error: BaseException, request: HttpRequest, *, headed: bool) -> Tran
     if type(error).__name__ == "ConnectTimeoutError":
         return stalled("stalled_connect", request)
     if headed:
-        return TransportError("broken", f"the stream broke: {last}")
+        closed = "EOF" in last or "end of file" in last
+        why = "the connection was closed" if closed else last
+        return TransportError("broken", f"the stream broke: {why}")
     if "client error (Connect)" in causes:
         return TransportError("connect", _unconnected(where, causes, last))
     if type(error).__name__ == "DecodeError":
