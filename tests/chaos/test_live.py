@@ -183,6 +183,17 @@ def test_a_call_that_is_never_done_is_not_lost() -> None:
     assert live({"fault": truncated_call(2)}, stream) == [stream, End("clean")]
 
 
+def test_what_is_held_back_when_a_stream_breaks_off_can_be_had() -> None:
+    """An event to be moved, the events of a call to be truncated: nothing that came is lost."""
+    stream = whole()[: whole().rindex(b"event: response.custom_tool_call_input.done")]
+    for options in (truncated_call(2), reorder(99, after=2)):
+        breaker = Breaker(msgspec.convert({"fault": options}, Passage))
+        passed = outcome(breaker.feed(split(stream)))[0]
+        assert len(passed) < len(stream)
+        wires = [sorted(f.wire for f in split(s)) for s in (passed + breaker.abandon(), stream)]
+        assert wires[0] == wires[1]
+
+
 def test_without_a_terminal_event_faults_strike_at_the_end() -> None:
     """A default position is then the end of the stream, as in a script."""
     stream = whole()[: whole().rindex(b"event: ")]

@@ -381,7 +381,8 @@ def test_a_provider_that_is_not_there_is_a_502() -> None:
         for _ in range(2):
             answer = fetch(proxy.url)
             assert answer.status == 502
-            assert answer.json["error"]["code"] == "upstream_unreachable"
+            error = answer.json["error"]
+            assert (error["code"], error["type"]) == ("upstream_unreachable", "server_error")
             assert f"127.0.0.1:{port} cannot be reached: " in answer.json["error"]["message"]
         assert proxy.log[0].status == 502
     (answer,) = through(None, to="http://nowhere.invalid/v1")

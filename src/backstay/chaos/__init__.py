@@ -12,6 +12,8 @@ In a test::
         run_agent(base_url=server.url)          # http://127.0.0.1:PORT/v1
     assert judge(server.requests).ok, judge(server.requests).table()
 
+``ChaosProxy`` does the same to the answers of a real provider. docs/chaos.md describes both for users.
+
 As a process: ``backstay chaos serve SCRIPT [--port N] [--log FILE] [--strict] [--style S] [--judge]``.
 Its first line on stdout is the base URL; it ends on SIGTERM. SCRIPT is a JSON file, or a recorded
 ``.sse`` file, which is then the only response and repeats.

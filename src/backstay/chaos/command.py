@@ -20,16 +20,16 @@ CHANCE_HELP = """\
   --probability P    break each answer with this probability, from 0 to 1
   --seed SEED        what decides which answers are broken, and how; without one a seed is made up
                      and printed on stderr
-  --kinds KIND,...   what may befall an answer (default: close, reset, half_event, clean_end, repeat,
-                     unknown, failed, status); the others are stall, reorder, garbage, incomplete,
-                     error, truncated_call, keepalive_trap, delay, trickle
+  --kinds KIND,...   what may befall an answer; by default close, reset, half_event, clean_end,
+                     repeat, unknown, failed, status; the others are stall, reorder, garbage,
+                     incomplete, error, truncated_call, keepalive_trap, delay, trickle
   --seconds S        how long a drawn stall lasts, and at most a delay (default 1)
 """
 COMMON_HELP = """\
   --port N           listen on this port of 127.0.0.1 (default: a free one)
   --log FILE         append each request as a line of JSON; keys are left out
-  --judge            at the end print on stderr what was wrong with the requests of each session, and
-                     exit with 1 if anything was
+  --judge            at the end print on stderr what was wrong with the requests of each session,
+                     and exit with 1 if anything was
 """
 
 

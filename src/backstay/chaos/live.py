@@ -124,6 +124,12 @@ class Breaker:
         if not self.ended:
             yield self._end(End("clean"))
 
+    def abandon(self) -> bytes:
+        """What is held back, for a stream that broke off: its bytes are not ours to keep."""
+        held = [self._moved[1]] if self._moved else []
+        held += self._shortener.rest() if self._shortener else []
+        return b"".join(frame.wire for frame in held)
+
     # ----- one event
 
     def _pass(self, frame: Frame) -> Iterator[Step]:

@@ -10,7 +10,7 @@ Break the Responses API on purpose, and see what a client makes of it.
 
   serve SCRIPT          a server on loopback that plays a script and breaks it as told
   proxy --to URL        the same between any client and a real provider
-  test -- COMMAND ...   take an agent's command through a matrix of faults, with a table of what held
+  test -- COMMAND ...   take an agent through a matrix of faults; a table says what held
 
 Each has --help. Both servers log what they are sent, and judge it with --judge.
 """

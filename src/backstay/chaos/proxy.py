@@ -217,7 +217,7 @@ class _Passing:
             ended = await self._carry_out_all(rest, passage)
             return ended or await self._carry_out_all(breaker.finish(), passage) or "clean"
         except Broken as error:
-            await self._carry_out(Write([splitter.raw()]), passage)
+            await self._carry_out(Write([breaker.abandon(), splitter.raw()]), passage)
             return "reset" if error.reset else "close"
         finally:
             self.struck += breaker.struck

@@ -23,8 +23,8 @@ USAGE = f"""\
 usage: backstay chaos proxy --to URL [OPTIONS]
 
 Pass every request on to the provider whose base URL is URL (https://api.openai.com/v1), and break
-the answers to POST .../responses as told. What is not broken passes byte for byte. The first line on
-stdout is the base URL to give to the client; SIGTERM or Ctrl-C ends the proxy.
+the answers to POST .../responses as told. What is not broken passes byte for byte. The first line
+on stdout is the base URL to give to the client; SIGTERM or Ctrl-C ends the proxy.
 
 {COMMON_HELP}\
   --plan FILE        what befalls which answer, by the number of the request (see docs/chaos.md)

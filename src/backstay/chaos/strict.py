@@ -24,7 +24,8 @@ class Refusal(Struct):
 
     def body(self) -> JSON:
         """The body of the answer."""
-        error = {"message": self.message, "type": "invalid_request_error"}
+        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        error = {"message": self.message, "type": kind}
         return {"error": error | {"param": self.param, "code": self.code}}
 
 
