@@ -426,6 +426,19 @@ def test_a_broken_chunked_body_ends_the_connection(chunk: bytes) -> None:
     assert answer.body.startswith(b":")
 
 
+def test_who_asks_for_a_websocket_is_told_to_use_http() -> None:
+    """426, by the proxy itself and by the server; the connection goes on."""
+    ask = b"GET /v1/responses HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    with ChaosServer([response(message("a"))], repeat=True) as server:
+        with ChaosProxy(server.url) as proxy:
+            for url in (server.url, proxy.url):
+                with Client(url) as client:
+                    client.sock.sendall(ask)
+                    assert client.answer().status == 426
+                    assert client.ask().types[-1] == "response.completed"
+        assert [request.method for request in server.log] == ["GET", "POST", "POST"]
+
+
 def test_garbled_requests_are_refused_and_logged(provider: ChaosServer) -> None:
     """As by the server; the next client is served."""
     with ChaosProxy(provider.url) as proxy:
@@ -527,7 +540,7 @@ def test_what_is_wrong_with_tls_is_said(secure: RawServer) -> None:
 
 
 def test_a_client_that_leaves_ends_the_request_at_the_provider() -> None:
-    """In a silent stream, in a stall of the plan, and in a delay before it."""
+    """In a silent stream, in a stall of the plan, and while a fault is waited for."""
     for passage in (None, {"fault": stall(after=0)}, {"fault": cut(after="call")}):
 
         def play(connection: Connection) -> None:

@@ -28,6 +28,7 @@ _REASONS = {
     408: "Request Timeout",
     409: "Conflict",
     425: "Too Early",
+    426: "Upgrade Required",
     429: "Too Many Requests",
     500: "Internal Server Error",
     502: "Bad Gateway",

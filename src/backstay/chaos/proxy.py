@@ -31,7 +31,15 @@ from backstay.chaos.plan import (
     refused,
 )
 from backstay.chaos.script import Passage, Placed
-from backstay.chaos.server import POLL_SECONDS, error_of, exists, headers_of, write
+from backstay.chaos.server import (
+    POLL_SECONDS,
+    error_of,
+    exists,
+    headers_of,
+    is_websocket,
+    no_websockets,
+    write,
+)
 from backstay.chaos.splitter import Splitter
 from backstay.chaos.upstream import Answer, Broken, Fields, Provider, Unreachable, ask, provider
 
@@ -138,6 +146,8 @@ class _Passing:
     async def answer(self) -> str:
         """Answer the request; returns how that ended."""
         passage = self.passage or Passage()
+        if is_websocket(self.request.headers):
+            return await self.perform(no_websockets())
         if passage.delay:
             self.struck.append("delay")
             await asyncio.sleep(passage.delay)

@@ -7,7 +7,7 @@ background thread, `listening.serve` in the calling task.
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -21,7 +21,17 @@ from backstay.chaos.script import Passage, Response, Script, Trickle, parse
 from backstay.chaos.stream import Play
 from backstay.chaos.strict import Refusal, refusal
 
-__all__ = ["ChaosServer", "Playhouse", "Request", "document_of", "error_of", "headers_of", "write"]
+__all__ = [
+    "ChaosServer",
+    "Playhouse",
+    "Request",
+    "document_of",
+    "error_of",
+    "headers_of",
+    "is_websocket",
+    "no_websockets",
+    "write",
+]
 
 JSON = dict[str, Any]
 POLL_SECONDS = 0.005
@@ -74,6 +84,8 @@ class Playhouse:
             return self._respond(entry)
         if route == ("GET", "/v1/models"):
             return document_of(200, _MODELS), simple
+        if is_websocket(entry.headers):
+            return no_websockets(), simple
         if route[1] in ("/v1/responses", "/v1/models"):
             message = f"Method {entry.method} is not allowed for {entry.path}."
             return error_of(405, message, "method_not_allowed"), simple
@@ -272,6 +284,16 @@ def document_of(status: int, value: Any) -> Plan:
 def error_of(status: int, message: str, code: str) -> Plan:
     """An answer that is an error in the API's shape."""
     return document_of(status, Refusal(status, message, code, None).body())
+
+
+def is_websocket(headers: Mapping[str, str]) -> bool:
+    """Whether a request asks for a WebSocket."""
+    return headers.get("upgrade", "").lower() == "websocket"
+
+
+def no_websockets() -> Plan:
+    """What a client is told that tries one: use HTTP. Codex then does at once."""
+    return error_of(426, "There are no WebSockets here; use HTTP.", "upgrade_required")
 
 
 _MODELS = {
