@@ -9,6 +9,7 @@ from backstay.chaos import ScriptError
 from backstay.chaos.trial.agent import filled, session_in
 from backstay.chaos.trial.commands import Bench
 from backstay.chaos.trial.model import Model, Step, answers
+from backstay.chaos.trial.scenario import SCENARIOS
 from backstay.chaos.trial.shape import Shape, found, parse_template
 
 JSON = dict[str, Any]
@@ -146,3 +147,17 @@ def test_the_ledger_counts_what_ran(tmp_path: Path) -> None:
     assert printed.splitlines() == ["work begins", command.token]
     assert (bench.begun(command), bench.ended(command)) == (1, 1)
     assert Path(command.done).exists()
+
+
+def test_the_published_results_are_about_the_scenarios_that_there_are() -> None:
+    """Each scenario has its row, in order; Backstay's column has nothing but what held."""
+    page = Path(__file__).resolve().parents[2] / "docs" / "chaos-results.md"
+    rows = [line.split("|") for line in page.read_text().splitlines() if line.startswith("| `")]
+    names = [one.name for one in sorted(SCENARIOS, key=lambda one: one.needs != "")]
+    assert [row[1].strip(" `") for row in rows] == names
+    assert {row[2].strip() for row in rows} == {"held"}
+    for column, counted in ((3, "27 held, 7 not, 0"), (4, "14 held, 17 not, 3")):
+        verdicts = [row[column].strip().split(":")[0] for row in rows]
+        held, broken = verdicts.count("held"), verdicts.count("**no**")
+        assert counted == f"{held} held, {broken} not, {len(rows) - held - broken}"
+        assert f"**{counted} can't happen**" in page.read_text()
