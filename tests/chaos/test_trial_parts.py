@@ -1,5 +1,6 @@
 """The parts of a trial by themselves: tool shapes, session ids, the model that asks again."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from backstay.chaos import ScriptError
 from backstay.chaos.trial.agent import filled, session_in
 from backstay.chaos.trial.commands import Bench
 from backstay.chaos.trial.model import Model, Step, answers
+from backstay.chaos.trial.options import USAGE
 from backstay.chaos.trial.scenario import SCENARIOS
 from backstay.chaos.trial.shape import Shape, found, parse_template
 
@@ -161,3 +163,13 @@ def test_the_published_results_are_about_the_scenarios_that_there_are() -> None:
         held, broken = verdicts.count("held"), verdicts.count("**no**")
         assert counted == f"{held} held, {broken} not, {len(rows) - held - broken}"
         assert f"**{counted} can't happen**" in page.read_text()
+
+
+def test_the_page_names_every_option() -> None:
+    """What --help lists stands in the section of the fault kit's page, too."""
+    page = Path(__file__).resolve().parents[2] / "docs" / "chaos.md"
+    section = page.read_text().partition("\n## Testing your own agent\n")[2].partition("\n## ")[0]
+    options = re.findall(r"^  (--[\w-]+)", USAGE, re.MULTILINE)
+    assert len(options) >= 11
+    assert [one for one in options if f"`{one}" not in section] == []
+    assert f"{len(SCENARIOS)} scenarios:" in section
