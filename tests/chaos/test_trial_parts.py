@@ -1,6 +1,9 @@
 """The parts of a trial by themselves: tool shapes, session ids, the model that asks again."""
 
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +139,6 @@ def test_the_model_asks_again_for_what_a_request_does_not_hold(tmp_path: Path) -
 
 def test_the_ledger_counts_what_ran(tmp_path: Path) -> None:
     """Begun and ended, whatever the agent says."""
-    import subprocess
-
     bench = Bench(str(tmp_path / "a folder"))
     command = bench.waiting("work", seconds=30)
     with subprocess.Popen(["sh", "-c", command.line], stdout=subprocess.PIPE, text=True) as process:
@@ -173,3 +174,16 @@ def test_the_page_names_every_option() -> None:
     assert len(options) >= 11
     assert [one for one in options if f"`{one}" not in section] == []
     assert f"{len(SCENARIOS)} scenarios:" in section
+
+
+def test_the_published_commands_are_read_as_they_stand() -> None:
+    """A shell makes of them what the command line accepts: --list in front runs nothing."""
+    page = Path(__file__).resolve().parents[2] / "docs" / "chaos-results.md"
+    blocks = re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        listing = f"{shlex.quote(sys.executable)} -m backstay chaos test --list "
+        script = block.replace("backstay chaos test ", listing, 1)
+        ran = subprocess.run(["sh", "-ec", script], capture_output=True, text=True, check=False)
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert len(ran.stdout.splitlines()) == len(SCENARIOS)
