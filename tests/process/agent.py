@@ -165,6 +165,10 @@ class Bench:
             **self.environ,
         }
 
+    def errors(self) -> str:
+        """What all agents so far have written to stderr."""
+        return "\n".join(agent.err for agent in self._agents)
+
     # The model's commands
 
     def counted(self, name: str, command: str) -> str:
@@ -194,8 +198,7 @@ class Bench:
         until = time.monotonic() + PATIENCE
         while not condition():
             if time.monotonic() > until:
-                errors = "\n".join(agent.err for agent in self._agents)
-                raise AssertionError(f"waited in vain: {what}; stderr:\n{errors}")
+                raise AssertionError(f"waited in vain: {what}; stderr:\n{self.errors()}")
             time.sleep(0.01)
 
     @property

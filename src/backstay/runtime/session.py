@@ -41,7 +41,10 @@ from backstay.tools.tool import Tool
 
 if TYPE_CHECKING:
     from backstay.model.http import HttpTransport
+    from backstay.runtime.crash import Points
 
+CRASH: Final = "BACKSTAY_CRASH"
+"""Where this process is to kill itself: for tests, see `crash`."""
 KEYS: Final = frozenset({"OPENAI_API_KEY", "CODEX_API_KEY"})
 """Variables that no command gets to see, so that no output and no journal holds them."""
 
@@ -69,7 +72,8 @@ class Session:
         self.folder = journal.folder
         self.cwd = cwd
         self.settings = settings
-        self._journal = journal
+        points = _crash_points()
+        self._journal = points.journal(journal) if points else journal
         self._watcher = watcher
         self._blobs = journal.blobs
         self._loaded: dict[Basis, tuple[str, bytes]] = {}
@@ -80,29 +84,32 @@ class Session:
         self._turns: dict[int, asyncio.Future[Ended]] = {}
         self._resumed: asyncio.Future[Ended] | None = None
         self._closed = False
-        self.commands = Commands(self.folder, grace=settings.grace)
+        commands = points.commands if points else Commands
+        self.commands = commands(self.folder, grace=settings.grace)
         self.shell = Shell(self.commands, session, cwd, _environment(settings))
         roots = (cwd, *settings.writable)
-        own: list[Tool] = [ExecCommand(self.shell), WriteStdin(self.shell), ApplyPatch(cwd, roots)]
+        patches = ApplyPatch(cwd, roots, points.step) if points else ApplyPatch(cwd, roots)
+        own: list[Tool] = [ExecCommand(self.shell), WriteStdin(self.shell), patches]
         self._given = tuple(tools)
         self.tools = {tool.name: tool for tool in (*own, *tools)}
-        provider = settings.provider
-        policy = Policy(
-            stream_retries=provider.stream_max_retries,
-            request_retries=provider.request_max_retries,
-        )
-        rules = Rules(
-            tools={name: tool.traits for name, tool in self.tools.items()},
-            dialect=provider.dialect,
-            policy=policy,
-        )
         self._driver = Driver(
-            Turn(rules),
-            journal,
-            self._send,
-            tools=self.tools,
+            Turn(self._rules()),
+            self._journal,
+            points.sender(self._send) if points else self._send,
+            tools=points.tools(self.tools) if points else self.tools,
             crew=_Crew(self.commands, self._notice),
             watcher=self._seen,
+        )
+
+    def _rules(self) -> Rules:
+        provider = self.settings.provider
+        return Rules(
+            tools={name: tool.traits for name, tool in self.tools.items()},
+            dialect=provider.dialect,
+            policy=Policy(
+                stream_retries=provider.stream_max_retries,
+                request_retries=provider.request_max_retries,
+            ),
         )
 
     @classmethod
@@ -385,4 +392,13 @@ class _Crew:
 
 
 def _environment(settings: Settings) -> Mapping[str, str]:
-    return shell.environment(os.environ, KEYS | frozenset(settings.hidden))
+    return shell.environment(os.environ, KEYS | {CRASH} | frozenset(settings.hidden))
+
+
+def _crash_points() -> "Points | None":
+    wanted = os.environ.get(CRASH)
+    if not wanted:
+        return None
+    from backstay.runtime.crash import Points
+
+    return Points(wanted)

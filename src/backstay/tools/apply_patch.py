@@ -3,7 +3,7 @@
 from __future__ import annotations  # the engine is loaded by the first patch, not before
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from backstay.core.dialect import Dialect
@@ -15,6 +15,9 @@ from backstay.tools import patch
 from backstay.tools.tool import Invocation, failed
 
 
+def _no_step(_: str) -> None: ...
+
+
 class ApplyPatch:
     """Edits files. Exclusive: its plan is made on the files as all calls before it left them."""
 
@@ -22,8 +25,14 @@ class ApplyPatch:
     traits = Traits(parallel=False, prepares=True)
     timeout: float | None = None
 
-    def __init__(self, cwd: str, roots: Sequence[str]) -> None:
-        """`roots`: the folders that may be written, the working folder among them."""
+    def __init__(
+        self, cwd: str, roots: Sequence[str], step: Callable[[str], None] = _no_step
+    ) -> None:
+        """`roots`: the folders that may be written, the working folder among them.
+
+        `step` is called with a name before each step that another process could see.
+        """
+        self._step = step
         self._cwd = cwd
         self._roots = tuple(roots)
         self._prepared: dict[int, patch.Prepared] = {}
@@ -47,7 +56,9 @@ class ApplyPatch:
     async def run(self, invocation: Invocation) -> Result:
         """Apply the plan that is in the start record."""
         prepared = self._prepared.pop(invocation.call)
-        return _result(await asyncio.to_thread(patch.execute, prepared, invocation.effect))
+        return _result(
+            await asyncio.to_thread(patch.execute, prepared, invocation.effect, self._step)
+        )
 
     async def stop(self, invocation: Invocation) -> bool:
         """A patch is over in an instant; it is not broken off."""
@@ -63,7 +74,9 @@ class ApplyPatch:
         if start.plan is None:
             return Evidence(found="unknown", detail="its plan is missing")
         try:
-            found = await asyncio.to_thread(patch.recover, start.plan, invocation.effect)
+            found = await asyncio.to_thread(
+                patch.recover, start.plan, invocation.effect, self._step
+            )
         except patch.PatchError as error:
             return Evidence(found="unknown", detail=str(error))
         return Evidence(found="recovered", result=_result(found))
