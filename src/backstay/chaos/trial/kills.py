@@ -16,6 +16,8 @@ from backstay.chaos.trial.stage import GO_ON, Broken, Stage
 JSON = dict[str, Any]
 SETTLE: Final = 0.5
 """Seconds in which an agent may take note that a command has begun or ended."""
+GRACE: Final = 3.0
+"""Seconds after the agent's end in which its commands may end."""
 HONEST: Final = re.compile(
     r"unknown|unclear|uncertain|not known|may have|might have|could have|cannot tell|can't tell|"
     r"(un|not )determined|not sure|verify|whether",
@@ -164,7 +166,7 @@ def _left_behind(stage: Stage) -> list[str]:
     run = stage.started(lambda: len(stage.tools_alive()) > 1, "the command starts another")
     time.sleep(SETTLE)
     ended = _resumed(stage, run)
-    wait_for(lambda: not stage.tools_alive(), 5)
+    wait_for(lambda: not stage.tools_alive(), GRACE)
     left = stage.tools_alive()
     found = [f"left behind: {', '.join(one.words for one in left)}"] if left else []
     return [*stage.how_ended(ended), *found]
@@ -185,7 +187,7 @@ def _interrupt(stage: Stage) -> list[str]:
     stopped = wait_for(lambda: not run.running, 15)
     if not stopped:
         return ["it did not end within 15 s of Ctrl-C"]
-    wait_for(lambda: not stage.tools_alive(), 5)
+    wait_for(lambda: not stage.tools_alive(), GRACE)
     left = ["the command still runs"] if stage.tools_alive() else []
     stage.bench.let_go()
     ended = stage.resumed()
