@@ -15,8 +15,8 @@ from backstay.chaos import (
     parse,
     response,
 )
-from backstay.chaos.draw import STATUSES, draw
-from backstay.chaos.script import USUAL, Chaos, Kind, Placed, Position, Stall
+from backstay.chaos.draw import STATUSES, befall, draw
+from backstay.chaos.script import USUAL, Chaos, Kind, Passage, Placed, Position, Response, Stall
 from tests.chaos.client import fetch
 
 PLAIN = {"model": "m", "input": "x"}
@@ -159,7 +159,10 @@ def test_the_log_says_what_was_drawn_and_repeats_it() -> None:
 
 def test_a_position_that_the_stream_lacks_stands_before_the_terminal_event() -> None:
     """For what is drawn; the script's own faults must be right."""
-    kinds = [cut(after="call"), cut(after=999), cut(before={"event": "x.y"})]
+    kinds = [
+        *(cut(after="call"), cut(after=999), cut(before={"event": "x.y"})),
+        cut(after="terminal"),
+    ]
     for kind in kinds:
         chaos = {"probability": 1, "kinds": [kind]}
         with ChaosServer([response(message("a"))], chaos=chaos) as server:
@@ -217,6 +220,16 @@ SEED = next(
     for seed in range(1000)
     if [d is None for d in drawn(2, probability=0.9, seed=seed)] == [False, True]
 )
+
+
+def test_an_answer_may_be_slow_by_chance() -> None:
+    """A drawn delay or trickle is the response's; what it had of its own stays otherwise."""
+    own = msgspec.convert(response(message("a"), delay=1, trickle=2), Response)
+    assert (befall(own, Passage(delay=3)).delay, befall(own, Passage(delay=3)).trickle) == (3, 2)
+    assert (befall(own, Passage(trickle=4)).delay, befall(own, Passage(trickle=4)).trickle) == (
+        1,
+        4,
+    )
 
 
 def test_the_script_s_own_faults_are_left_alone() -> None:

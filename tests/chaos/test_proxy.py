@@ -143,6 +143,7 @@ def test_what_the_provider_answers_reaches_the_client() -> None:
         connection.request()
         connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         headers = "Set-Cookie: a=1\r\nSet-Cookie: b=2\r\nX-Name: \u00e9\r\nKeep-Alive: 5\r\n"
+        headers += "Connection: X-Hop\r\nX-Hop: 1\r\n"
         connection.answer(b'{"error":1}', "429 Too Many", f"{headers}Retry-After: 7\r\n")
 
     with RawServer(play) as server, ChaosProxy(raw(server.url)) as proxy:
@@ -313,6 +314,27 @@ def test_chance_is_repeated_by_its_seed(provider: ChaosServer) -> None:
     assert run(2) != first
 
 
+def test_a_drawn_fault_strikes_at_last(provider: ChaosServer) -> None:
+    """Where its position does not come, before the terminal event; a planned one does not strike."""
+    chance = {"chaos": {"probability": 1, "kinds": [cut(after=999)]}}
+    for plan, last in ((chance, DONE), ([{"fault": cut(after=999)}], "response.completed")):
+        with ChaosProxy(provider.url, plan) as proxy:
+            assert fetch(proxy.url).types[-1] == last
+
+
+def test_a_trickle_takes_apart_what_came_together() -> None:
+    """Events that the provider sends in one piece leave one by one."""
+
+    def play(connection: Connection) -> None:
+        connection.request()
+        connection.send(HEAD)
+        connection.chunk(b'data: {"type":"a"}\n\n' * 3)
+        connection.send(END)
+
+    with dialled(play, [{"trickle": 0.001}]) as client:
+        assert len(client.ask().chunks) == 3
+
+
 def test_delay_trickle_and_hold(provider: ChaosServer, tmp_path: Path) -> None:
     """Nothing comes before the delay is over; a trickle sends each event by itself, whole."""
     with ChaosProxy(provider.url, [{"delay": 30}]) as proxy, Client(proxy.url) as client:
@@ -446,7 +468,12 @@ def test_garbled_requests_are_refused_and_logged(provider: ChaosServer) -> None:
             client.sock.sendall(b"HELLO\r\n\r\n")
             assert client.answer().status == 400
         assert fetch(proxy.url).status == 200
-        assert [(one.method, one.raw[:5]) for one in proxy.log] == [
+        with Client(proxy.url) as client:
+            client.sock.sendall(b"Authorization: Bearer sesame\r\n\r\n")
+            assert client.answer().status == 400
+        *entries, secret = proxy.log
+        assert secret.raw == b"[redacted]"
+        assert [(one.method, one.raw[:5]) for one in entries] == [
             ("", b"HELLO"),
             ("POST", b'{"mod'),
         ]
@@ -613,6 +640,26 @@ def test_many_clients_at_once() -> None:
         drawn = [request.drawn is not None for request in proxy.requests]
     assert problems == []
     assert 50 < sum(drawn) < 110
+
+
+def test_a_request_that_comes_early_is_no_client_that_leaves(
+    provider: ChaosServer, tmp_path: Path
+) -> None:
+    """While an answer is held the next request arrives: both are answered."""
+    flag = tmp_path / "flag"
+    plan = [{"hold": hold(flag, before="terminal")}]
+    with ChaosProxy(provider.url, plan) as proxy, Client(proxy.url) as client:
+        client.send()
+        while b"response.created" not in client.buffer:
+            assert client.more()
+        client.send()
+        client.sock.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            while True:
+                assert client.more()
+        client.sock.settimeout(20)
+        flag.touch()
+        assert client.answer().types == client.answer().types
 
 
 def test_several_requests_on_one_connection(provider: ChaosServer) -> None:
