@@ -10,6 +10,8 @@ import pytest
 pytest_plugins = ["pytester"]
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "pytest-plugin.md"
+BARE = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:timeout")
+"""Plugins that the inner runs do without, since they take longer to load than the tests to run."""
 
 
 def example(name: str) -> str:
@@ -32,7 +34,7 @@ def outcome_of(run: pytest.Pytester, test: str) -> pytest.RunResult:
     run.makepyfile(
         "from backstay.chaos import *\nimport urllib.request, json, pytest\n" + ASK + test
     )
-    return run.runpytest_subprocess("-p", "no:cacheprovider")
+    return run.runpytest_subprocess(*BARE)
 
 
 ASK = """
@@ -49,7 +51,7 @@ CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
 def test_the_guides_example_runs_as_it_stands(run: pytest.Pytester) -> None:
     """Both files, copied from the page: every test passes, with the plugin found by itself."""
     run.makepyfile(my_agent=example("my_agent.py"), test_my_agent=example("test_my_agent.py"))
-    result = run.runpytest_subprocess("-p", "no:cacheprovider")
+    result = run.runpytest_subprocess(*BARE)
     result.assert_outcomes(passed=6)
 
 
@@ -57,7 +59,7 @@ def test_the_guides_example_fails_where_the_agent_forgets(run: pytest.Pytester) 
     """Without the output in its history, the agent's test fails as the page says."""
     agent = example("my_agent.py").replace("[call, output(call)]", "[call] if output(call) else []")
     run.makepyfile(my_agent=agent, test_my_agent=example("test_my_agent.py"))
-    result = run.runpytest_subprocess("-p", "no:cacheprovider", "-k", "close")
+    result = run.runpytest_subprocess(*BARE, "-k", "close")
     result.assert_outcomes(failed=1, errors=1)
     result.stdout.re_match_lines(
         [
@@ -103,11 +105,11 @@ def test_what_was_wrong_fails_the_test_at_its_end(
     run: pytest.Pytester, body: str, text: str
 ) -> None:
     """Even where the test itself was content; unless it tolerates it."""
-    test = f"def test_it(responses_server):{body}"
-    wrong = outcome_of(run, test)
-    wrong.assert_outcomes(passed=1, errors=1)
-    wrong.stdout.fnmatch_lines(["responses_server:", f"*{text}*"])
-    outcome_of(run, f"{test}    responses_server.tolerate()\n").assert_outcomes(passed=1)
+    wrong = f"def test_wrong(responses_server):{body}"
+    tolerant = f"def test_tolerant(responses_server):{body}    responses_server.tolerate()\n"
+    result = outcome_of(run, f"{wrong}\n{tolerant}")
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*ERROR at teardown of test_wrong*", f"*{text}*"])
 
 
 def test_single_findings_can_be_tolerated(run: pytest.Pytester) -> None:
