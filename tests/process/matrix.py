@@ -4,6 +4,7 @@ Owns the script, running it through a kill to its end, and the judgement from ou
 provider was sent, the ledger and the folder, what the journal says, which processes are left.
 """
 
+import json
 import shutil
 import signal
 from collections import Counter
@@ -20,7 +21,7 @@ from backstay.chaos import (
     response,
 )
 from backstay.core.items import Item, message_text
-from backstay.core.record import Output, Repair
+from backstay.core.record import Note, Output, Repair
 from tests.process.agent import JSON, Bench
 from tests.processes import processes_of
 
@@ -43,6 +44,8 @@ LISTENER = 14
 NAMES = ("one", "two", "three", "cut", "listener")
 """The commands; `heard` is what `listener` does when it is told something."""
 PATCHED = "Success. Updated the following files:\nA sub/new.txt\nM old.txt\nD gone.txt\n"
+EFFECTS = ("command_execution", "file_change", "mcp_tool_call")
+"""The item types of the reported events that stand for a call."""
 KILLED = -signal.SIGKILL
 
 
@@ -79,9 +82,23 @@ def prepare(bench: Bench) -> None:
 
 
 def start(bench: Bench, crash: str) -> int:
-    """Run the session from its prompt with this in BACKSTAY_CRASH; the exit code."""
+    """Run the session from its prompt with this in BACKSTAY_CRASH; the exit code.
+
+    What it has reported must be recorded by then, and a turn's end only after all else.
+    """
     bench.environ = {"BACKSTAY_CRASH": crash}
-    return bench.exec("go").end().code
+    ended = bench.exec("--json", "go").end()
+    events = [json.loads(line) for line in ended.out.splitlines()]
+    finished = [
+        one["item"]
+        for one in events
+        if one["type"] == "item.completed" and one["item"]["type"] in EFFECTS
+    ]
+    assert len(finished) <= len(bench.outputs() if finished else [])
+    if events and events[-1]["type"] == "turn.completed":
+        assert bench.turns() == ["completed"]
+        assert processes_of(bench.home) == {}
+    return ended.code
 
 
 def go_on(bench: Bench, crash: str = "") -> int:
@@ -90,7 +107,7 @@ def go_on(bench: Bench, crash: str = "") -> int:
     (journal,) = bench.home.glob("sessions/*/*/*/*/journal.jsonl")
     session = journal.parent.name
     kinds = {type(one).__name__ for one in bench.records()}
-    if not kinds:
+    if not kinds:  # a session that was not acknowledged is none
         ended = bench.exec("resume", session).end()
         assert ended.code == 3, ended.err
         shutil.rmtree(journal.parent)
@@ -121,7 +138,10 @@ def judged(bench: Bench) -> None:
     told_rightly(bench)
     outputs = {one.call: one for one in bench.outputs()}
     assert [one.n for one in bench.calls()] == sorted(outputs)
-    assert len(outputs) == len(bench.outputs()) == len(bench.sent())
+    assert len(outputs) == len(bench.outputs())
+    assert bench.sent() == [message_text(outputs[n].item) for n in sorted(outputs)]
+    told = [one for one in bench.records() if isinstance(one, Note) and "ended" in one.topic]
+    assert len(told) == bench.runs("listener")
     assert max(Counter(bench.ledger.read_text().split()).values(), default=1) == 1
     names = set()
     patched = False
