@@ -65,8 +65,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
-    """The journal of four rounds."""
-    return _recorded(tmp_path_factory.mktemp("long"), 4)
+    """The journal of three rounds."""
+    return _recorded(tmp_path_factory.mktemp("long"), 3)
 
 
 def check(

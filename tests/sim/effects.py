@@ -4,6 +4,8 @@ The log of starts is the truth that promises are judged by; it survives everythi
 the folders of effects as the supervisor keeps them: a claim that one side wins, and an exit record.
 """
 
+from collections import Counter
+from functools import lru_cache
 from random import Random
 from typing import Final, Literal
 
@@ -44,7 +46,13 @@ def token(item: Item) -> str:
     """The word that tells this call from every other one the provider made; "" without one."""
     if item.get("type") == "custom_tool_call":
         return str(item.get("input", ""))
-    return str((arguments(item) or {}).get("token", ""))
+    raw = item.get("arguments")
+    return _token_in(raw) if isinstance(raw, str) else ""
+
+
+@lru_cache(maxsize=256)
+def _token_in(raw: str) -> str:
+    return str((arguments({"arguments": raw}) or {}).get("token", ""))
 
 
 class Effect(msgspec.Struct, eq=False):
@@ -83,12 +91,13 @@ class Effects:
         self.boot = 1
         self.started: list[tuple[str, str, str]] = []
         """The log: effect id, token and tool of every start, in order."""
+        self._starts: Counter[str] = Counter()
         self.all: dict[str, Effect] = {}
         self.hung = 0
 
     def starts(self, word: str) -> int:
         """How often the effect of the call with this token was started."""
-        return sum(found == word for _, found, _ in self.started)
+        return self._starts[word]
 
     def ask(self, call: int, item: Item, start: Start, *, hangs: bool) -> Effect | None:
         """An agent asks for an effect; None where the claim on it is taken already."""
@@ -145,6 +154,7 @@ class Effects:
     def _start(self, effect: Effect) -> None:
         effect.stage = "started"
         self.started.append((effect.id, effect.token, effect.tool))
+        self._starts[effect.token] += 1
 
     def _go_on(self, effect: Effect) -> Result | None:
         if effect.stop and effect.manner == "stubborn" and not effect.given_up:

@@ -5,6 +5,7 @@ Nothing here asks the machine under test; what it says is compared with the ledg
 of effects.
 """
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from backstay.core.commands import Request
@@ -48,8 +49,9 @@ class Ledger:
         self.durable: set[int] = set()
         """Numbers that the journal said are durable: whatever happens, they are there."""
         self._codec = Codec()
-        self._written: dict[int, bytes] = {}
-        self._attempted: dict[int, bytes] = {}
+        self._written: dict[int, AnyRecord] = {}
+        """Copies, decoded from the bytes that were written: whatever becomes of the originals."""
+        self._attempted: dict[int, AnyRecord] = {}
         self._doubtful: set[int] = set()
         self._last: list[Item] | None = None
         self._repaired = 0
@@ -71,7 +73,8 @@ class Ledger:
     def write(self, records: Sequence[Known], *, failed: bool = False) -> None:
         """They were written; `failed`: all, some or none of them."""
         into = self._attempted if failed else self._written
-        into.update({record.n: self._codec.encode(record) for record in records})
+        for record in records:
+            into[record.n] = self._codec.decode(self._codec.encode(record))
 
     def sync(self) -> None:
         """All that was written is durable, but for what a failed sync had covered."""
@@ -88,27 +91,29 @@ class Ledger:
     def open(self, records: Sequence[AnyRecord], *, power_lost: bool, damaged: bool) -> None:
         """P7: what was read back is what had to be there, and nothing that nobody wrote."""
         self._damaged = self._damaged or damaged
-        read = {one.n: self._codec.encode(one) for one in _known(records)}
+        read = {one.n: one for one in _known(records)}
         required = self.durable if power_lost else self._written.keys()
         for n in sorted(required):
             if read.get(n) != self._written[n]:
                 kind = type(self.records.get(n)).__name__
                 raise Violation("P7", f"record {n} ({kind}) is lost or changed")
-        for n, line in read.items():
-            if line not in (self._written.get(n), self._attempted.get(n)):
-                raise Violation("P7", f"record {n} was read and never written: {line[:200]!r}")
+        kept: dict[int, AnyRecord] = {}
+        for n, record in read.items():
+            found = self._written.get(n)
+            if found != record:
+                found = self._attempted.get(n)
+            if found != record or found is None:
+                raise Violation("P7", f"record {n} was read and never written: {record!r:.200}")
+            kept[n] = found
         if self._doubtful - read.keys():
             self._last = None  # requests were made from what the disk has lost after all
         self._index(records)
         self._doubtful &= read.keys()
-        self._written, self._attempted = read, {}
+        self._written, self._attempted = kept, {}
 
     def took(self, attempt: int, index: int, item: Item) -> None:
         """P2: an item that is said to be done is recorded then, the first one of its index."""
-        found = any(
-            isinstance(one, Call | ItemRecord) and (one.attempt, one.index) == (attempt, index)
-            for one in self.records.values()
-        )
+        found = (attempt, index) in self._items
         if not found and not (is_call(item) and is_partial(item)):
             raise Violation("P2", f"item {index} of attempt {attempt} is not recorded")
 
@@ -137,20 +142,34 @@ class Ledger:
         self.prompts: list[Prompt] = []
         """Every prompt that was recorded."""
         self._closed: dict[int, Output] = {}
+        self._items: set[tuple[int, int]] = set()
+        """Attempt and index of every item that was recorded."""
+        self._tokens: dict[int, str] = {}
+        """The word of every call that was recorded."""
+        self._told: dict[int, tuple[int, str, str]] = {}
+        """Of every output its number, its call's word and its text, as they were issued."""
         self._starts: dict[int, int] = {}
         self._lates: list[Late] = []
         self._ends: list[TurnEnd] = []
         self._repair = 0
         self._history = History()
-        self._replayed = 0
+        self._unreplayed: deque[AnyRecord] = deque()
         for record in _known(records):
             self.records[record.n] = record
             self._sort(record)
 
     def _sort(self, record: Known) -> None:
+        self._unreplayed.append(record)
         match record:
             case Output():
                 self._closed[record.call] = record
+                word = self._tokens.get(record.call, "")
+                self._told[record.call] = record.n, word, message_text(record.item)
+            case Call():
+                self._items.add((record.attempt, record.index))
+                self._tokens[record.n] = token(record.item)
+            case ItemRecord():
+                self._items.add((record.attempt, record.index))
             case Start():
                 self._starts[record.call] = record.n
             case Prompt():
@@ -166,9 +185,8 @@ class Ledger:
 
     def _replay(self, upto: int) -> History:
         """The history that the records up to a number add up to; numbers only grow."""
-        for n in sorted(n for n in self.records if self._replayed < n <= upto):
-            self._history.apply(self.records[n])
-        self._replayed = max(self._replayed, upto)
+        while self._unreplayed and self._unreplayed[0].n <= upto:
+            self._history.apply(self._unreplayed.popleft())
         return self._history
 
     def _paired(self, items: list[Item]) -> None:
@@ -189,7 +207,7 @@ class Ledger:
             raise Violation("P1", "; ".join(found))
 
     def _on_disk(self, attempt: int) -> None:
-        late = [n for n in self.records if n <= attempt and not self._safe(n)]
+        late = [n for n in self.records.keys() - self.durable - self._doubtful if n <= attempt]
         if late:
             raise Violation("P4", f"attempt {attempt} is sent before records {late} are durable")
 
@@ -203,11 +221,9 @@ class Ledger:
                 and "output" not in one}  # fmt: skip
         texts = {message_text(one) for one in items if one.get("type") == "message"}
         turn = getattr(self.records[attempt], "turn", 0)
-        for output in self._closed.values():
-            call = self.records.get(output.call)
-            word = token(call.item) if isinstance(call, Call) and output.n < attempt else ""
-            if word and told.get(word) != message_text(output.item):
-                raise Violation("P2", f"output {output.n} of {word} is not in attempt {attempt}")
+        for n, word, text in self._told.values():
+            if word and n < attempt and told.get(word) != text:
+                raise Violation("P2", f"output {n} of {word} is not in attempt {attempt}")
         for late in self._lates:
             if late.n < attempt and message_text(late.item) not in texts:
                 raise Violation("P2", f"late result {late.n} is not in attempt {attempt}")

@@ -30,7 +30,7 @@ class Run(msgspec.Struct):
     @property
     def counts(self) -> bool:
         """Whether it is a schedule worth counting: at least one fault and ten events."""
-        return sum(self.faults.values()) > 0 and self.events >= FEWEST_EVENTS
+        return self.faults.total() > 0 and self.events >= FEWEST_EVENTS
 
     def report(self, lines: int = LAST) -> str:
         """The verdict, how to see it again, and the end of the trace."""
@@ -59,7 +59,10 @@ def run(plan: Plan, parts: Parts | None = None) -> Run:
     finally:
         if collects:
             gc.enable()
-    faults = world.faults + world.provider.faults + Counter({"hanging tool": world.effects.hung})
+    faults = world.faults
+    faults.update(world.provider.faults)
+    if world.effects.hung:
+        faults["hanging tool"] = world.effects.hung
     return Run(
         plan,
         world.events,

@@ -14,7 +14,7 @@ from tests.sim.world import FAULTS, Plan
 
 BUSY: Final = frozenset({"endings", "refusals", "hangs", "interrupts", "prompts"})
 """Faults that one long-lived agent meets: where timers and late results come astray."""
-CHUNKS: Final = 10
+CHUNKS: Final = 16
 CHUNK: Final = 500
 DEEP: Final = float(os.environ.get("BACKSTAY_DEEP") or 0)
 """Seconds that `make deep` simulates for; a mere 1 stands for five minutes."""

@@ -5,6 +5,7 @@ After so many steps the world becomes calm, and then every turn has to come to i
 """
 
 import errno
+from bisect import bisect
 from collections import Counter
 from collections.abc import Callable
 from random import Random
@@ -78,14 +79,15 @@ class World:
     def __init__(self, plan: Plan, parts: Parts) -> None:
         self.rng = Random(plan.seed)
         self.parts = parts
-        self.allowed = plan.faults
-        if self.allowed is None:
-            self.allowed = frozenset(one for one in FAULTS if self.rng.random() < 0.6)
+        drawn = plan.faults
+        if drawn is None:
+            drawn = frozenset(one for one in FAULTS if self.rng.random() < 0.6)
+        self._kinds = drawn
         self.steps = plan.steps if plan.steps is not None else self.rng.randint(40, 150)
         self.pace = {name: self.rng.choice((0.2, 1, 1, 5)) for name in PACED}
         self.rules = Rules(tools={name: one.traits for name, one in TOOLS.items()})
         self.effects = Effects(self.rng)
-        self.provider = Provider(self.rng, self.allowed, most=2 + self.steps // 8)
+        self.provider = Provider(self.rng, self._kinds, most=2 + self.steps // 8)
         self.ledger = Ledger(self.effects)
         self.now = 1_760_000_000.0
         self.disk = SimulatedDisk(self.clock)
@@ -122,14 +124,21 @@ class World:
         steps = self._possible()
         if not steps:
             return False
-        weights = [weight * self.pace.get(name, 1) for weight, name, _ in steps]
-        _, name, take = self.rng.choices(steps, weights)[0]
+        name, take = self._chosen(steps)
         self.now += 0.25
         self.events += 1
         self.trace.append((name, ""))
         self.trace[-1] = (name, take())
-        self._watch_effects()
         return True
+
+    def _chosen(self, steps: list[Step]) -> tuple[str, Callable[[], str]]:
+        """One of them, drawn by weight and pace."""
+        total, sums, pace = 0.0, [], self.pace
+        for weight, name, _ in steps:
+            total += weight * pace[name] if name in pace else weight
+            sums.append(total)
+        _, name, take = steps[bisect(sums, self.rng.random() * total, 0, len(sums) - 1)]
+        return name, take
 
     def _possible(self) -> list[Step]:
         agent = self.agent
@@ -196,10 +205,6 @@ class World:
             self.agent.report(effect, result)
         return f"{effect.id[-4:]} {effect.tool} {effect.token} {effect.manner} {effect.stage}"
 
-    def _watch_effects(self) -> None:
-        if self.agent is not None:
-            self.rows |= self.agent.rows
-
     # What the user does
 
     def _of_user(self, agent: Agent) -> list[Step]:
@@ -246,10 +251,6 @@ class World:
             self.agent.inbox.append(event)
 
     # What fate does
-
-    @property
-    def _kinds(self) -> frozenset[str]:
-        return self.allowed or frozenset()
 
     def _of_fate(self, agent: Agent | None) -> list[Step]:
         steps: list[Step] = []
@@ -415,6 +416,7 @@ class World:
     def _begin(self, journal: Journal, event: e.Event) -> None:
         machine = self.parts.turn(self.rules)
         agent = self.parts.agent(machine, journal, self.ledger, self.effects, self.provider)
+        agent.rows = self.rows
         agent.hangs = not self.calm and "hangs" in self._kinds
         agent.inbox.append(event)
         self.agent = agent

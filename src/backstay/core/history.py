@@ -43,6 +43,24 @@ REOPENED: Final = "reopened"
 """The `note` topic that lets an ended turn go on."""
 
 
+_FOLDS: Final[dict[type[AnyRecord], str]] = {
+    Session: "_session",
+    Prompt: "_prompt",
+    Attempt: "_attempt",
+    ItemRecord: "_item",
+    Call: "_item",
+    Start: "_start",
+    Output: "_output",
+    Late: "_late",
+    AttemptEnd: "_attempt_end",
+    TurnEnd: "_turn_end",
+    Note: "_note",
+    Repair: "_repair",
+    Compaction: "_compaction",
+}
+"""What folds a record in; records of other sorts change nothing."""
+
+
 class CallState(msgspec.Struct):
     """A call and what became of it."""
 
@@ -108,9 +126,9 @@ class History:
         if record.n > self.next and not _is_statement(record):
             self._lost_after = self.next - 1
         self.next = max(self.next, record.n + 1)
-        fold = getattr(self, f"_{record.__struct_config__.tag}", None)
+        fold = _FOLDS.get(type(record))
         if fold is not None:
-            fold(record)
+            getattr(self, fold)(record)
 
     def open_calls(self) -> list[CallState]:
         """Calls without an output, in order; a start that damage may have taken is stood in for.
@@ -179,8 +197,6 @@ class History:
             attempt.items.append(record)
             if isinstance(record, Call):
                 self.calls[record.n] = CallState(record)
-
-    _call = _item
 
     def _start(self, record: Start) -> None:
         call = self.calls.get(record.call)

@@ -37,6 +37,9 @@ _FIELDS: Final = {
 }
 """What is sent of an item type; providers refuse fields that belong to responses only."""
 
+_TAKEN: Final = frozenset({*_FIELDS, *OUTPUTS})
+"""Types that every dialect takes, as calls are."""
+
 _IDS_NOT_TAKEN: Final = frozenset({"web_search_call", "local_shell_call"})
 """Types outside of `_FIELDS` whose id means nothing to a provider that stores no responses."""
 
@@ -58,7 +61,7 @@ def view(history: History, dialect: Dialect) -> list[Item]:
     for segment in history.segments:
         if isinstance(segment, Messages):
             items += [sent for item in segment.items if (sent := _sent(item, dialect))]
-            used |= {call_id(item) for item in segment.items if is_call(item)}
+            used.update(call_id(item) for item in segment.items if is_call(item))
         else:
             items += _attempt(history, segment, dialect, dropped, used)
     return _said_once(items)
@@ -79,7 +82,10 @@ def _said_once(items: list[Item]) -> list[Item]:
 
 def _dropped(history: History) -> set[int]:
     """The records that an attempt of the same step superseded."""
-    return {n for attempt in history.attempts.values() for n in attempt.record.superseded}
+    dropped: set[int] = set()
+    for attempt in history.attempts.values():
+        dropped.update(attempt.record.superseded)
+    return dropped
 
 
 def _attempt(
@@ -94,10 +100,16 @@ def _attempt(
         for one in attempt.items
         if one.n not in dropped and complete(one) and _sendable(history, one, dialect)
     ]
-    kept.sort(key=lambda one: one.index)
-    alone = _unpaired(kept)
-    kept = [one for one in kept if one.n not in alone]
-    kept = [one for at, one in enumerate(kept) if _stands(history, kept, at, dialect)]
+    if not kept:
+        return []
+    kept.sort(key=_index)
+    if alone := _unpaired(kept):
+        kept = [one for one in kept if one.n not in alone]
+    kept = [
+        one
+        for at, one in enumerate(kept)
+        if kind(one.item) != "reasoning" or _stands(history, kept, at, dialect)
+    ]
     if dialect.calls_together:
         kept = _together(kept)
     said: list[Item] = []
@@ -113,11 +125,15 @@ def _attempt(
     return said + answers
 
 
+def _index(one: Entry) -> int:
+    return one.index
+
+
 def _sendable(history: History, one: Entry, dialect: Dialect) -> bool:
     """Whether a call has its output; of other items, whether the dialect takes them."""
     if isinstance(one, Call):
         return history.calls[one.n].output is not None
-    return _sent(one.item, dialect) is not None
+    return _taken(one.item, dialect)
 
 
 def _unpaired(kept: list[Entry]) -> set[int]:
@@ -125,20 +141,18 @@ def _unpaired(kept: list[Entry]) -> set[int]:
     calls: dict[str, int] = {}
     alone: set[int] = set()
     for one in kept:
-        name = str(one.item.get("call_id"))
         if is_hosted(one.item):
+            name = str(one.item.get("call_id"))
             alone |= {calls[name]} if name in calls else set()
             calls[name] = one.n
-        elif kind(one.item) in OUTPUTS and calls.pop(name, 0) == 0:
+        elif kind(one.item) in OUTPUTS and calls.pop(str(one.item.get("call_id")), 0) == 0:
             alone.add(one.n)
     return alone | set(calls.values())
 
 
 def _stands(history: History, kept: list[Entry], at: int, dialect: Dialect) -> bool:
-    """Whether an item may be sent: reasoning needs the very item that followed it (FACTS 8)."""
+    """Whether reasoning may be sent: it needs the very item that followed it (FACTS 8)."""
     one = kept[at]
-    if kind(one.item) != "reasoning":
-        return True
     if not dialect.encrypted_reasoning or not one.item.get("encrypted_content"):
         return False
     if one.n < history.reasoning_from:
@@ -222,9 +236,12 @@ def _sent(item: Item, dialect: Dialect) -> Item | None:
     if is_call(item) or kind(item) in OUTPUTS:
         # Only a compaction brings these in outside of an attempt; they are paired there.
         return _call(item, dialect) if is_call(item) else _output(item, dialect)
-    if kind(item) not in _FIELDS and not dialect.unknown_items:
-        return None
-    return _picked(item, dialect)
+    return _picked(item, dialect) if _taken(item, dialect) else None
+
+
+def _taken(item: Item, dialect: Dialect) -> bool:
+    """Whether the dialect takes an item of this type."""
+    return dialect.unknown_items or kind(item) in _TAKEN or is_call(item)
 
 
 def _picked(item: Item, dialect: Dialect) -> Item:
@@ -236,11 +253,15 @@ def _picked(item: Item, dialect: Dialect) -> Item:
     sent: dict[str, Any] = {"type": name}
     if dialect.store and item.get("id"):
         sent["id"] = item["id"]
-    sent.update({field: item[field] for field in fields if item.get(field) is not None})
-    content = sent.get("content")
-    if name == "message" and isinstance(content, list):
-        sent["content"] = [_part(part) for part in content]
-    if name == "reasoning":
+    for field in fields:
+        value = item.get(field)
+        if value is not None:
+            sent[field] = value
+    if name == "message":
+        content = sent.get("content")
+        if isinstance(content, list):
+            sent["content"] = [_part(part) for part in content]
+    elif name == "reasoning":
         sent.setdefault("summary", [])
     return sent
 

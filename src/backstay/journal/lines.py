@@ -127,6 +127,9 @@ class _Pieces:
                 break
             position += len(chunk)
             first, *rest = chunk.split(b"\n")
+            if not self._length and not self._zeros and b"\0" not in chunk:
+                yield from self._whole(first, rest)
+                continue
             yield from self._take(first)
             for part in rest:
                 yield from self._flush(closed=True)
@@ -134,6 +137,19 @@ class _Pieces:
                 self._line += 1
                 yield from self._take(part)
         yield from self._flush(closed=False)
+
+    def _whole(self, first: bytes, rest: list[bytes]) -> Iterator[_Piece]:
+        """A chunk at the beginning of a line that holds text alone, which is how most are."""
+        line = first
+        for after in rest:
+            if line:
+                length = len(line)
+                yield _Piece(self._at, length, self._line, line[-self._longest :], closed=True)
+                self._at += length
+            self._at += 1
+            self._line += 1
+            line = after
+        yield from self._take(line)
 
     def _take(self, part: bytes) -> Iterator[_Piece]:
         if b"\0" not in part:

@@ -51,7 +51,10 @@ def inlined(records: Iterable[AnyRecord], blobs: Blobs) -> Iterator[AnyRecord]:
             return f"({part['bytes']} bytes stood here: {error})"
 
     for record in records:
-        yield record if isinstance(record, Unknown) else _changed(record, get)
+        if isinstance(record, Unknown) or not _is_marked(record):
+            yield record
+        else:
+            yield _changed(record, get)
 
 
 def _changed(record: Known, change: Callable[[Any], Any]) -> Known:
@@ -61,6 +64,17 @@ def _changed(record: Known, change: Callable[[Any], Any]) -> Known:
         if before is not None and (after := _walk(before, change)) is not before:
             changes[field] = after
     return msgspec.structs.replace(record, **changes) if changes else record
+
+
+def _is_marked(record: Known) -> bool:
+    """Whether a part of it may stand for a blob: most records hold none and stay as they are."""
+    return any(_holds_mark(getattr(record, field, None)) for field in _FIELDS)
+
+
+def _holds_mark(value: Any) -> bool:
+    if isinstance(value, dict):
+        return _MARK in value or any(map(_holds_mark, value.values()))
+    return isinstance(value, list) and any(map(_holds_mark, value))
 
 
 def _walk(value: Any, change: Callable[[Any], Any]) -> Any:

@@ -6,7 +6,7 @@ exception other than `EmptySession` and `StorageError`.
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Final
 
 import msgspec
@@ -129,7 +129,7 @@ def _gather(file: File, size: int, *, everything: bool, longest: int) -> tuple[l
         regions.append(_merged(parts(file, begin, end, longest)))
         if not everything and reach.done(_whole(regions[-1])):
             break
-    found = _merged(part for region in reversed(regions) for part in region)
+    found = regions[0] if len(regions) == 1 else _merged(chain(*reversed(regions)))
     if begin > 0 or len(regions) > 1:
         for part in found:
             part.line = 0
