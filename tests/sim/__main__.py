@@ -1,12 +1,17 @@
 """Runs schedules: `python -m tests.sim --seed 7 -v` shows one, `--count 5000` runs many."""
 
 import argparse
+import subprocess
 import sys
 import time
 from collections import Counter
+from typing import Final
 
 from tests.sim.run import Run, run, shrink
 from tests.sim.world import Plan
+
+SEEDS_OF_A_JOB: Final = 10_000_000
+"""Far more than one process gets through where it is told how long to run, not how many."""
 
 
 def main() -> int:
@@ -20,7 +25,10 @@ def main() -> int:
     parser.add_argument("--shrink", action="store_true", help="shorten a run that fails")
     parser.add_argument("--keep-going", action="store_true", help="count failures instead")
     parser.add_argument("-v", "--verbose", action="store_true", help="the whole trace")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the seeds")
     wish = parser.parse_args()
+    if wish.jobs > 1:
+        return _shared(wish.seed, wish.count, wish.jobs)
     faults = None
     if wish.faults is not None:
         faults = frozenset(wish.faults.split(",")) - {"none", ""}
@@ -47,6 +55,17 @@ def main() -> int:
     for text, times in failures.most_common():
         print(f"{times:6} {text}")
     return 1 if failures else 0
+
+
+def _shared(seed: int, count: int, jobs: int) -> int:
+    """The same command in several processes, each with seeds of its own and its own report."""
+    share = -(-count // jobs)
+    step = share if share > 1 else SEEDS_OF_A_JOB
+    running = []
+    for first in range(seed, seed + jobs * step, step):
+        own = ["--jobs", "1", "--seed", str(first), "--count", str(share)]
+        running.append(subprocess.Popen([sys.executable, "-m", "tests.sim", *sys.argv[1:], *own]))
+    return max(one.wait() for one in running)
 
 
 def _show(done: Run, *, verbose: bool) -> None:

@@ -123,7 +123,7 @@ class Effects:
 
     def under_way(self) -> list[Effect]:
         """The effects that can take a step now."""
-        return [one for one in self.all.values() if _can_step(one)]
+        return [one for one in self.all.values() if one.stage != "gone" and _can_step(one)]
 
     def step(self, effect: Effect) -> Result | None:
         """Let it come one step further; a result is what its agent is told."""

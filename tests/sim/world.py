@@ -8,6 +8,7 @@ import errno
 from bisect import bisect
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -148,8 +149,7 @@ class World:
             steps = self._of_agent(agent)
             if agent.machine.phase is Phase.BROKEN and not agent.inbox:
                 steps.append((3, "exit", self._exit))
-        steps += [(2, "effect", lambda one=one: self._effect(one))  # type: ignore[misc]
-                  for one in self.effects.under_way()]  # fmt: skip
+        steps += [(2, "effect", partial(self._effect, one)) for one in self.effects.under_way()]
         if not steps and agent and agent.machine.phase is not Phase.IDLE:
             raise Violation("P8", f"the session is {agent.machine.phase} for ever")
         if not self.calm:
@@ -178,7 +178,7 @@ class World:
         for at, wait in enumerate(agent.waits):
             stray = agent.machine.phase is not Phase.WAITING
             weight = 0.5 if stray else 1 if wait.seconds < SHORT else 0.1
-            steps.append((weight, "wake", lambda at=at: agent.wake(at)))  # type: ignore[misc]
+            steps.append((weight, "wake", partial(agent.wake, at)))
         return steps + self._of_deadlines(agent)
 
     def _of_deadlines(self, agent: Agent) -> list[Step]:
@@ -186,11 +186,10 @@ class World:
         for call in sorted(agent.deadlines):
             hangs = call in agent.calls and self._hangs(agent.calls[call])
             if hangs or not self.calm:
-                passes = lambda call=call: agent.deadline(call)  # noqa: E731
                 stray = call not in agent.calls or agent.calls[call].given_up
                 rests = agent.machine.phase in (Phase.WAITING, Phase.IDLE)
                 weight = 0.3 if hangs else (2 if rests else 0.1) if stray else 0.1
-                steps.append((weight, "deadline", passes))
+                steps.append((weight, "deadline", partial(agent.deadline, call)))
         return steps
 
     def _hangs(self, effect: Effect) -> bool:
