@@ -38,6 +38,8 @@ TOOLS: Final = {
     "alone": Nature(Traits(parallel=False), "none"),
     "pay": Nature(Traits(), "check"),
 }
+LARGE: Final = 25_000
+"""Words of an output that is too large for a record: its text goes to a blob."""
 CUSTOM: Final = "patch"
 """The tool that the provider calls by `custom_tool_call`."""
 
@@ -167,6 +169,8 @@ class Effects:
         ended = stopped or not effect.ends_by_itself
         word = "was ended" if ended else "failed" if effect.manner == "failing" else "is done"
         content = f"{effect.tool} {effect.token} {word} ({self.starts(effect.token)})"
+        if self.rng.random() < 0.02:
+            content += f" {effect.token}" * LARGE
         status: Literal["done", "failed"] = "done" if word == "is done" else "failed"
         effect.truth = Result(content=content, status=status)
         effect.stage = "done"

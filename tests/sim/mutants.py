@@ -15,8 +15,9 @@ from backstay.core.record import Call, Known, Output
 from backstay.core.settle import output
 from backstay.core.turn import Phase, Traits, Turn
 from backstay.errors import StorageError
-from backstay.journal import Disk, Journal, Reading
+from backstay.journal import Blobs, Disk, File, Journal, Reading
 from backstay.journal.disk import Lease
+from backstay.journal.folders import home_of
 from backstay.journal.journal import Clock
 from tests.sim.agent import Agent
 from tests.sim.world import Parts
@@ -257,6 +258,48 @@ class _NoLease:
         """Nothing was taken."""
 
 
+class NamesWhatMayBeLost(Journal):
+    """Names a blob whose bytes are not on disk yet."""
+
+    def __init__(self, disk: Disk, *args: Any, **fields: Any) -> None:
+        super().__init__(disk, *args, **fields)
+        careless = cast("Disk", _Careless(disk))
+        self.blobs = Blobs(careless, home_of(self.folder), self.folder.rpartition("/")[2])
+
+
+class _Careless:
+    """A disk whose new files and folders are never made durable."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._disk, name)
+
+    def create(self, path: str) -> File:
+        return cast("File", _CarelessFile(self._disk.create(path)))
+
+    def sync_directory(self, path: str) -> None:
+        """Nothing is done."""
+
+
+class _CarelessFile:
+    def __init__(self, file: File) -> None:
+        self._file = file
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def append(self, content: bytes) -> None:
+        self._file.append(content)
+
+    def datasync(self) -> None:
+        """Nothing is done."""
+
+
 class OpensOnlyWhatIsWhole(Journal):
     """Refuses a journal whose tail is damaged."""
 
@@ -309,6 +352,7 @@ MUTANTS: Final[dict[str, tuple[Parts, str]]] = {
     "tries the sync again": (Parts(journal=TriesTheSyncAgain), "P7"),
     "takes a short write for whole": (Parts(journal=TakesShortForWhole), "P7"),
     "takes no lock": (Parts(journal=TakesNoLock), "P9"),
+    "names what may be lost": (Parts(journal=NamesWhatMayBeLost), "P7"),
     "opens only what is whole": (Parts(journal=OpensOnlyWhatIsWhole), "P7"),
     "says appended early": (Parts(agent=SaysAppendedEarly), "P4"),
     "forgets to wake": (Parts(agent=ForgetsToWake), "P8"),
