@@ -94,7 +94,8 @@ def start(bench: Bench, crash: str) -> int:
         for one in events
         if one["type"] == "item.completed" and one["item"]["type"] in EFFECTS
     ]
-    assert len(finished) <= len(bench.outputs() if finished else [])
+    recorded = len(bench.outputs()) if finished else 0
+    assert len(finished) == recorded if ended.code == 0 else len(finished) <= recorded
     if events and events[-1]["type"] == "turn.completed":
         assert bench.turns() == ["completed"]
         assert processes_of(bench.home) == {}
