@@ -111,3 +111,24 @@ def test_leaving_stops_the_reading() -> None:
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(main())
+
+
+def test_leaving_ends_a_reading_that_lost_its_cancellation() -> None:
+    """A read that has its piece at the moment of the cancellation is not read on behind."""
+    reads = 0
+
+    async def read() -> bytes:
+        nonlocal reads
+        reads += 1
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass  # what the HTTP library does when the piece is already there
+        return b"piece"
+
+    async def main() -> None:
+        async with Pump(read, 60):
+            await _settled()
+        assert reads == 1
+
+    asyncio.run(asyncio.wait_for(main(), 10))

@@ -12,12 +12,14 @@ import pytest
 from backstay import chaos
 from backstay.chaos import call, message, response
 from backstay.core import events as e
+from backstay.core.commands import Request
 from backstay.core.dialect import Dialect
 from backstay.core.events import Result
 from backstay.core.record import Attempt, Start, TurnEnd
 from backstay.core.turn import Traits
 from backstay.errors import UsageError
 from backstay.runtime import watch
+from backstay.runtime.driver import Deliver
 from backstay.runtime.session import Session
 from backstay.tools.tool import Invocation, Plain
 from tests.runtime.bench import Bench
@@ -430,3 +432,50 @@ def test_plan_that_is_never_ready_ends(tmp_path: Path, home: Path, ends: str) ->
     (output,) = bench.outputs()
     said = "it was not run" if ends == "time limit" else "never started"
     assert said in str(output.item)
+
+
+class Deaf(Session):
+    """A session whose transport takes a cancellation for nothing, as one that is about to answer."""
+
+    misses = 1
+    over = False
+
+    async def _send(self, request: Request, deliver: Deliver) -> None:
+        del request, deliver
+        missed = 0
+        while True:
+            try:
+                await asyncio.sleep(600)
+            except asyncio.CancelledError:
+                missed += 1
+                if self.over or missed > self.misses:
+                    raise
+
+
+class Deafer(Deaf):
+    """One that never listens, until the test is over."""
+
+    misses = 1000
+
+
+@pytest.mark.parametrize("kind", [Deaf, Deafer])
+def test_interrupt_that_the_transport_does_not_hear_ends_the_turn(
+    tmp_path: Path, home: Path, kind: type[Deaf]
+) -> None:
+    """A lost cancellation is said again; an attempt that hears none is given up."""
+    bench = Bench(tmp_path, home, [])
+
+    async def main() -> watch.Finished:
+        session = await kind.create(bench.settings(), bench.events.append)
+        turn = asyncio.ensure_future(session.prompt("go"))
+        while not any(isinstance(one, watch.Sent) for one in bench.events):
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        session.interrupt()
+        ended = await asyncio.wait_for(turn, SOON)
+        await asyncio.wait_for(session.close(), SOON)
+        session.over = True
+        return ended
+
+    with bench.server:
+        assert asyncio.run(main()).outcome == "interrupted"

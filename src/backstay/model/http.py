@@ -81,6 +81,10 @@ class _Exchange:
         try:
             async with asyncio.timeout(self._request.deadlines.first_byte):
                 self._response = await self._answer()
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # the library had its answer, and missed it
+                await self.close()
+                raise asyncio.CancelledError
         except TimeoutError:
             sever(self.lease.mark)
             raise stalled("stalled_head", self._request) from None

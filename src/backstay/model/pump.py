@@ -33,6 +33,7 @@ class Pump:
         self._read_ahead = read_ahead
         self._waiting: list[bytes] = []
         self._size = 0
+        self._left = False
         self._ended = False
         self._failure: BaseException | None = None
         self._changed = asyncio.Event()
@@ -47,6 +48,7 @@ class Pump:
 
     async def __aexit__(self, *_: object) -> None:
         self._timer.cancel()
+        self._left = True  # a read that has its piece at this moment may miss the cancellation
         self._task.cancel()
         await asyncio.wait((self._task,))
 
@@ -65,7 +67,7 @@ class Pump:
 
     async def _run(self) -> None:
         try:
-            while (piece := await self._read()) is not None:
+            while (piece := await self._read()) is not None and not self._left:
                 self._heard = self._loop.time()
                 self._waiting.append(piece)
                 self._size += len(piece)

@@ -26,6 +26,7 @@ from backstay.tools.tool import Invocation, Tool, bounded
 STOP_WITHIN: Final = 5.0
 """Seconds that a stopped tool gets to say what is known, before it is cancelled and given up."""
 CANCEL_WITHIN: Final = 2.0
+ABORT_TRIES: Final = 8
 PREPARE_WITHIN: Final = 600.0
 """Seconds for the plan of a tool that has no time limit of its own."""
 
@@ -180,9 +181,9 @@ class Driver:
                 self._unended = attempt
                 self._attempt = self._task(self._make_attempt(attempt, request))
                 self._attempt.add_done_callback(lambda _: self._give_up(attempt))
-            case c.Abort():
+            case c.Abort(attempt):
                 if self._attempt is not None:
-                    self._attempt.cancel()
+                    self._task(self._abort(attempt, self._attempt))
             case c.Prepare(call, item):
                 task = self._task(self._prepare(Invocation(call, item, "")))
                 self._preparing.add(task)
@@ -276,6 +277,15 @@ class Driver:
                 self._deliver(attempt, event)
 
         await self._send(request, deliver)
+
+    async def _abort(self, attempt: int, task: asyncio.Task[None]) -> None:
+        """Cancel until it is heard: a transport that has its answer at that moment may miss it."""
+        for _ in range(ABORT_TRIES):
+            task.cancel()
+            await asyncio.wait({task}, timeout=CANCEL_WITHIN / ABORT_TRIES)
+            if task.done():
+                return
+        self._give_up(attempt)
 
     def _give_up(self, attempt: int) -> None:
         """An attempt whose task is done has ended, even if it was cancelled before it began."""
