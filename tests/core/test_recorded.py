@@ -1,7 +1,6 @@
 """Recorded streams: assembled in any pieces, played through whole turns, and cut wherever they can.
 
-A stream is cut after every event that is no delta, after one delta, and at a few byte offsets:
-cuts after the other deltas differ in nothing that the machine sees.
+A stream is cut after every event, and at a few byte offsets inside of one.
 """
 
 import csv
@@ -94,16 +93,10 @@ def odd_pieces(body: bytes) -> list[bytes]:
 
 
 def cuts(body: bytes) -> list[int]:
-    """Where to cut: behind events, as the module's docstring says, and inside of some."""
+    """Where to cut: behind every event, and inside of some."""
     ends = [at + 2 for at in range(len(body)) if body[at : at + 2] == b"\n\n"]
-    found, deltas = [0], 0
-    for begin, end in pairwise([0, *ends]):
-        is_delta = b'.delta"' in body[begin : begin + 200]
-        deltas += is_delta
-        if not is_delta or deltas == 2:
-            found.append(end)
     inside = [len(body) * part // 7 for part in range(1, 7)]
-    return sorted({*found, *inside, max(len(body) - 2, 0), max(len(body) - 30, 0)})
+    return sorted({0, *ends, *inside, max(len(body) - 2, 0), max(len(body) - 30, 0)})
 
 
 class Session:
