@@ -118,9 +118,16 @@ class Bench:
 
     def serve(self, *script: JSON, **options: Any) -> None:
         """Play this script from now on; the provider is strict unless it is told otherwise."""
+        self._play(list(script), options)
+
+    def improvise(self, script: Callable[[JSON], JSON], **options: Any) -> None:
+        """Answer each request from now on with what this function makes of its body."""
+        self._play(script, options)
+
+    def _play(self, script: Any, options: JSON) -> None:
         self.server.stop()
         self.requests += self.server.requests
-        self.server = ChaosServer(list(script), **({"strict": True} | options))
+        self.server = ChaosServer(script, **({"strict": True} | options))
         self.server.start()
 
     # Running it

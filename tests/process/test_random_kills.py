@@ -2,10 +2,12 @@
 
 import os
 import random
+import re
 import shlex
 import signal
 import time
 from collections.abc import Iterator
+from itertools import count
 
 import pytest
 
@@ -83,6 +85,48 @@ def test_ten_kills_supervisor_included_are_told_honestly(bench: Bench, seed: int
             assert f"{name}-end" in began or (bench.cwd / name).exists()
 
 
+@pytest.mark.parametrize("kills", [25, pytest.param(200, marks=pytest.mark.deep)])
+def test_long_session_survives_every_kill(bench: Bench, kills: int) -> None:
+    """No effect twice; what is said to be done was done once, and the model is told at the end."""
+    endure(bench, kills, random.Random(kills))
+    ran_to_its_end(bench)
+    began = bench.ledger.read_text().split()
+    assert len(began) == len({*began})
+    done, told = 0, bench.sent()
+    for name, status, text in settled(bench):
+        assert told.count(text) >= 1
+        if status == "done":
+            done += 1
+            assert name in text
+            assert told.count(text) == 1
+            assert f"{name}-end" in began or (bench.cwd / name).read_text() == f"{name}\n"
+        elif status == "never_started":
+            assert name not in began
+            assert not (bench.cwd / name).exists()
+        else:
+            assert status == "unknown", text
+    assert done > kills
+
+
+def endure(bench: Bench, kills: int, chance: random.Random) -> None:
+    """Kill a session so often: as soon as it has got on, or at any moment after it was started."""
+    numbers = count()
+    hurry = bench.root / "hurry"
+    bench.improvise(
+        lambda _: response(message("done")) if hurry.exists() else step(bench, next(numbers))
+    )
+    survive(bench, bench.exec("go"), chance, all_of_it=False)
+    bench.wait(lambda: any(isinstance(one, Prompt) for one in bench.records()), "a prompt")
+    for _ in range(kills - 1):
+        agent = bench.resume()
+        if chance.random() < 0.5:
+            time.sleep(chance.random())
+            assert agent.running, agent.err
+            agent.kill()
+        else:
+            survive(bench, agent, chance, all_of_it=chance.random() < 0.5)
+
+
 def killed_ten_times(bench: Bench, chance: random.Random, *, all_of_it: bool) -> None:
     """Run a session of many calls through ten kills to its end."""
     steps = (step(bench, number) for number in range(STEPS))
@@ -92,6 +136,11 @@ def killed_ten_times(bench: Bench, chance: random.Random, *, all_of_it: bool) ->
         accepted = any(isinstance(one, Prompt) for one in bench.records())
         agent = bench.resume(*([] if accepted else ["go"]))
         survive(bench, agent, chance, all_of_it=all_of_it)
+    ran_to_its_end(bench)
+
+
+def ran_to_its_end(bench: Bench) -> None:
+    """Let the session end undisturbed; everything is in order then, and nothing runs any more."""
     (bench.root / "hurry").touch()
     ended = bench.resume().end()
     assert ended.code == 0, ended.err
@@ -113,10 +162,8 @@ def settled(bench: Bench) -> Iterator[tuple[str, str, str]]:
 
 def ran(call: str) -> str:
     """The name of the effect that a call item asks for."""
-    names = [f"{kind}-{number}" for number in range(STEPS) for kind in ("step", "side")]
-    files = [f"file-{number}.txt" for number in range(STEPS)]
     (name,) = {
-        *(name for name in names if f"echo {name} >>" in call),
-        *(name for name in files if name in call),
+        *re.findall(r"echo ((?:step|side)-\d+) >>", call),
+        *re.findall(r"file-\d+\.txt", call),
     }
-    return name
+    return str(name)

@@ -2,13 +2,14 @@
 
 import os
 import signal
+from functools import partial
 
 import pytest
 
-from backstay.chaos import message, response
+from backstay.chaos import hold, message, response
 from backstay.core.items import message_text
 from backstay.core.record import Prompt
-from tests.process.agent import Bench
+from tests.process.agent import JSON, Agent, Bench, Ended
 from tests.processes import processes_of
 
 pytestmark = pytest.mark.processes
@@ -19,14 +20,29 @@ def prompts(bench: Bench) -> list[str]:
     return [message_text(one.items[-1]) for one in bench.records() if isinstance(one, Prompt)]
 
 
+def asked(bench: Bench) -> list[str]:
+    """What the user says in the last request, in order."""
+    last = bench.inputs()[-1]
+    return [message_text(one) for one in last if one.get("role") == "user"]
+
+
+def settled(bench: Bench, least: int) -> bool:
+    """So many calls have their output, and no other one is open."""
+    return len(bench.outputs()) == len(bench.calls()) >= least
+
+
 def assert_refused(bench: Bench, holder: int, *words: str) -> None:
     """The session is held: one line that names the holder, exit 3, not a byte written."""
     before = bench.journal.read_bytes()
-    ended = bench.exec("resume", bench.session, *words).end()
-    assert ended.code == 3
+    assert_names(holder, bench.exec("resume", bench.session, *words).end())
+    assert bench.journal.read_bytes() == before
+
+
+def assert_names(holder: int, ended: Ended) -> None:
+    """A refusal: exit 3, and one line that names the holder."""
+    assert ended.code == 3, ended.err
     assert f"pid {holder} on {os.uname().nodename} since " in ended.one_line()
     assert ended.out == ""
-    assert bench.journal.read_bytes() == before
 
 
 @pytest.mark.parametrize("words", [("second",), ()], ids=["with a prompt", "without"])
@@ -95,6 +111,62 @@ def test_many_at_once_let_one_in(bench: Bench) -> None:
     assert accepted
     assert sorted(prompts(bench)) == sorted(["zero", *accepted])
     assert bench.turns() == ["completed"] * (len(accepted) + 1)
+    bench.check()
+
+
+def held_until(bench: Bench, name: str) -> JSON:
+    """A response whose stream waits in front of its end for a file."""
+    return response(message(name), hold=hold(bench.root / name, before="terminal", seconds=60))
+
+
+def race(bench: Bench, prompts: list[str]) -> tuple[str, Agent]:
+    """Start a process for each prompt at once; the prompt that got in, and its process.
+
+    It must still be at work when this returns; every other one has been refused by its name.
+    """
+    agents = {prompt: bench.resume(prompt) for prompt in prompts}
+    bench.wait(lambda: sum(one.running for one in agents.values()) <= 1, "all but one have ended")
+    ((winner, holder),) = ((prompt, one) for prompt, one in agents.items() if one.running)
+    for prompt, agent in agents.items():
+        if prompt != winner:
+            assert_names(holder.pid, agent.end())
+    return winner, holder
+
+
+def test_five_at_once_let_exactly_one_in(bench: Bench) -> None:
+    """One gets the session, four are told by whom, and only its prompt is accepted, three times."""
+    bench.serve(response(message("zero")), *(held_until(bench, f"go-{n}") for n in range(3)))
+    assert bench.exec("zero").end().code == 0
+    accepted = ["zero"]
+    for number in range(3):
+        winner, holder = race(bench, [f"prompt-{number}-{one}" for one in range(5)])
+        (bench.root / f"go-{number}").touch()
+        assert holder.end().code == 0, holder.err
+        accepted.append(winner)
+        assert prompts(bench) == accepted
+        assert asked(bench)[-len(accepted) :] == accepted
+    assert bench.turns() == ["completed"] * 4
+    assert processes_of(bench.home) == {}
+    bench.check()
+
+
+def test_five_in_a_row_each_after_the_kill_of_the_last(bench: Bench) -> None:
+    """Whoever holds the session is killed at work; the next one gets it at once, and no prompt goes."""
+    names = [f"prompt-{number}" for number in range(5)]
+    held = (bench.held(bench.command(f"command-{number}")) for number in range(5))
+    bench.serve(*held, response(message("done")))
+    for number, name in enumerate(names):
+        holder = bench.resume(name) if number else bench.exec(name)
+        bench.wait(partial(settled, bench, number + 1), f"{name} is at work")
+        assert_refused(bench, holder.pid, "refused")
+        holder.kill()
+        assert prompts(bench) == names[: number + 1]
+    assert bench.resume().end().code == 0
+    assert prompts(bench) == names
+    assert asked(bench)[-5:] == names
+    assert [bench.runs(f"command-{number}") for number in range(5)] == [1] * 5
+    assert bench.turns()[-1] == "completed"
+    assert processes_of(bench.home) == {}
     bench.check()
 
 
