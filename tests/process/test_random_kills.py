@@ -115,8 +115,9 @@ def endure(bench: Bench, kills: int, chance: random.Random) -> None:
     bench.improvise(
         lambda _: response(message("done")) if hurry.exists() else step(bench, next(numbers))
     )
-    survive(bench, bench.exec("go"), chance, all_of_it=False)
-    bench.wait(lambda: any(isinstance(one, Prompt) for one in bench.records()), "a prompt")
+    agent = bench.exec("go")
+    bench.wait(lambda: any(isinstance(one, Prompt) for one in bench.records()), "the prompt is in")
+    survive(bench, agent, chance, all_of_it=False)
     for _ in range(kills - 1):
         agent = bench.resume()
         if chance.random() < 0.5:
