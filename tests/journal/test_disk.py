@@ -1,6 +1,9 @@
 """What every disk does, the real one and the simulated one alike."""
 
+import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,6 +111,21 @@ def test_a_rename_replaces(place: Place) -> None:
     assert content(disk, f"{root}/b") == b"new"
 
 
+def test_a_file_is_no_folder_and_a_folder_no_file(place: Place) -> None:
+    """What is of the other sort is refused, and stays as it is."""
+    disk, root = place
+    write(disk, f"{root}/f", b"kept")
+    disk.mkdir(f"{root}/d")
+    for attempt in (disk.list, disk.sync_directory):
+        with pytest.raises(Absent):
+            attempt(f"{root}/f")
+    for refused in (disk.append_to, disk.unlink):
+        with pytest.raises(StorageError):
+            refused(f"{root}/d")
+    assert disk.list(root) == ["d", "f"]
+    assert content(disk, f"{root}/f") == b"kept"
+
+
 def test_an_unlinked_name_is_gone(place: Place) -> None:
     """Unlinking takes the name away, once."""
     disk, root = place
@@ -185,6 +203,62 @@ def test_a_deleted_file_is_noticed(tmp_path: Path) -> None:
         (tmp_path / "a").unlink()
         with pytest.raises(StorageError, match="deleted"):
             file.size()
+
+
+def test_a_folder_that_can_not_be_synced_need_not_be() -> None:
+    """File systems that refuse to sync a folder as senseless (EINVAL) are no failure."""
+    if not os.path.isdir("/proc/self"):
+        pytest.skip("needs /proc, whose folders refuse it")
+    fd = os.open("/proc", os.O_RDONLY)
+    try:
+        with pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+    PosixDisk().sync_directory("/proc")
+
+
+BAD_DISK = """
+import ctypes, struct, sys
+from backstay.errors import StorageError
+from backstay.journal import PosixDisk
+
+file = PosixDisk().create(sys.argv[1] + "/a")
+load, jump, answer = 0x20, 0x15, 0x06
+program = [
+    (load, 0, 0, 0),
+    *((jump, 0, 1, number) if n == 0 else (answer, 0, 0, 0x00050005)
+      for number in map(int, sys.argv[2:]) for n in (0, 1)),
+    (answer, 0, 0, 0x7FFF0000),
+]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *row) for row in program))
+filter = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program), ctypes.addressof(code)))
+libc = ctypes.CDLL(None)
+if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, filter, 0, 0):
+    sys.exit("no seccomp")
+for sync in (file.datasync, lambda: PosixDisk().sync_directory(sys.argv[1])):
+    try:
+        sync()
+    except StorageError as error:
+        print(error)
+file.close()
+"""
+SYNCS = {"x86_64": ("74", "75"), "aarch64": ("82", "83")}
+"""The numbers of fsync and fdatasync on Linux."""
+
+
+def test_a_sync_that_fails_is_told(tmp_path: Path) -> None:
+    """A disk that is broken (EIO, here the kernel's answer to the call) is never kept quiet."""
+    system = os.uname()
+    if system.sysname != "Linux" or system.machine not in SYNCS:
+        pytest.skip("the filter of system calls is written for Linux on x86_64 and aarch64")
+    command = [sys.executable, "-c", BAD_DISK, str(tmp_path), *SYNCS[system.machine]]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.stderr.startswith("no seccomp"):
+        pytest.skip("this kernel takes no filter of system calls")
+    said = done.stdout.splitlines()
+    assert [line.split(":")[0] for line in said] == [f"{tmp_path}/a", str(tmp_path)], done.stderr
+    assert all(os.strerror(errno.EIO) in line and "check the disk" in line for line in said)
 
 
 @pytest.mark.parametrize("path", ["/proc/no\nsuch", "/no\0such"])

@@ -234,6 +234,27 @@ def test_a_failed_sync_is_never_repeated() -> None:
     assert disk.count("truncate") == 0
 
 
+def test_nothing_is_tried_behind_an_interrupted_write() -> None:
+    """Ctrl-C in the middle of a commit closes the journal for good, and the lock stays its own."""
+    asked = 0
+
+    def interrupted() -> float:
+        nonlocal asked
+        asked += 1
+        if asked == 2:  # the first is the lock's
+            raise KeyboardInterrupt
+        return NOW
+
+    disk, folder = simulated(b"".join(lines(twelve())))
+    journal, _ = Journal.open(disk, folder, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        journal.commit([note(13)])
+    calls = len(disk.calls)
+    with pytest.raises(StorageError, match="interrupted: resume"):
+        journal.commit([note(13)])
+    assert len(disk.calls) == calls
+
+
 def test_a_failed_sync_of_a_folder_counts_as_well() -> None:
     """The first commit is acknowledged only once the names that lead to it are durable."""
     disk = SimulatedDisk(clock)

@@ -198,6 +198,88 @@ def test_a_replaced_file_is_not_the_lock(tmp_path: Path) -> None:
     old.release()
 
 
+RACE = """
+import os, sys
+path, left = sys.argv[1], [sys.argv[2]]
+
+def between(event, args):
+    if event == "fcntl.flock" and left:
+        if left.pop() == "replaced":
+            os.rename(path + ".new", path)
+        else:
+            os.unlink(path)
+
+from backstay.journal.lock import acquire
+sys.addaudithook(between)
+lease = acquire(path, 0.0)
+print("held", left, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("what", ["replaced", "unlinked"])
+def test_a_file_that_is_replaced_while_it_is_locked_is_not_the_lock(
+    tmp_path: Path, what: str
+) -> None:
+    """Between the opening and the locking another one may come: the file of that name counts."""
+    path = tmp_path / "lock"
+    (tmp_path / "lock.new").touch()
+    command = [sys.executable, "-c", RACE, str(path), what]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "held []\n"
+            assert not is_free(path)
+            process.communicate()
+        finally:
+            process.kill()
+    assert process.returncode == 0
+
+
+REFUSED = """
+import errno, os, sys
+event, found = sys.argv[2], []
+
+def refuse(name, args):
+    if name == event and (name != "open" or args[0] == "/proc/self/stat"):
+        found.append(name)
+        raise OSError(errno.ENOLCK, "no locks")
+
+from backstay.errors import StorageError
+from backstay.journal.lock import acquire, holder
+before = os.listdir("/dev/fd")
+sys.addaudithook(refuse)
+try:
+    lease = acquire(sys.argv[1], 0.0)
+except StorageError as error:
+    print(error)
+else:
+    print(holder(sys.argv[1]).start)
+    lease.release()
+assert found
+assert os.listdir("/dev/fd") == before
+"""
+
+
+def refused(path: Path, event: str) -> str:
+    """What a process prints to whom the system refuses this; it leaves no descriptor open."""
+    command = [sys.executable, "-c", REFUSED, str(path), event]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def test_a_disk_without_locks_says_what_to_do(tmp_path: Path) -> None:
+    """Some network disks lock nothing: a storage error at once, with advice."""
+    said = refused(tmp_path / "lock", "fcntl.flock")
+    assert "no locks" in said
+    assert "BACKSTAY_HOME" in said
+
+
+def test_where_no_start_time_is_told_the_lock_holds_without(tmp_path: Path) -> None:
+    """Systems without /proc have locks as well; the start time is then said to be 0."""
+    assert refused(tmp_path / "lock", "open") == "0\n"
+
+
 def test_nobody_holds_what_is_not_there(tmp_path: Path) -> None:
     """Asking for a session that does not exist is harmless and makes nothing."""
     assert holder(str(tmp_path / "lock")) is None

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from backstay.core.record import Basis, Call, Output, Prompt, Session
-from backstay.journal import Journal, PosixDisk, read
+from backstay.core.record import Basis, Call, Compaction, Output, Prompt, Session
+from backstay.journal import Journal, PosixDisk, look, read
 from backstay.journal.payloads import LARGEST
 
 ID = "019aaaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee"
@@ -65,3 +65,28 @@ def test_reader_alone_shows_the_digest(home: Path) -> None:
     output = read(PosixDisk(), f"{folder}/journal.jsonl").records[2]
     assert isinstance(output, Output)
     assert set(output.item["output"]) == {"$blob", "bytes"}
+
+
+def test_a_look_shows_all_and_needs_no_lock(home: Path) -> None:
+    """Large texts stand in place, while another one writes the session."""
+    text = "x" * (LARGEST + 1)
+    folder = _written(home, text)
+    journal, _ = Journal.open(PosixDisk(), folder, lambda: 2.0)
+    with journal:
+        before = sorted(path for path in home.rglob("*"))
+        reading = look(PosixDisk(), folder)
+        assert sorted(path for path in home.rglob("*")) == before
+    output = reading.records[2]
+    assert isinstance(output, Output)
+    assert output.item["output"] == text
+    assert len(reading.records) == 4
+
+
+def test_a_look_goes_back_behind_a_compaction(home: Path) -> None:
+    """What a summary replaced is shown as well; who resumes reads from the summary on."""
+    folder = _written(home, "x")
+    journal, _ = Journal.open(PosixDisk(), folder, lambda: 2.0)
+    with journal:
+        journal.commit([Compaction(n=5, id=ID, cwd="/", basis=BASIS, items=[])])
+    assert [record.n for record in look(PosixDisk(), folder).records] == [1, 2, 3, 4, 5]
+    assert [record.n for record in read(PosixDisk(), f"{folder}/journal.jsonl").records] == [5]

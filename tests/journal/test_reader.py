@@ -10,7 +10,7 @@ from backstay.core.record import Known, Note, Prompt, Repair, Session, Unknown
 from backstay.errors import EmptySession
 from backstay.journal import PosixDisk, read, statement, walk
 from backstay.journal.folders import journal_path
-from backstay.journal.lines import Found
+from backstay.journal.lines import Found, line_start, parts
 from backstay.journal.reader import BLOCK
 from backstay.journal.simulated import SimulatedDisk
 from tests.journal.sample import (
@@ -212,6 +212,46 @@ def test_a_whole_line_with_wrong_fields_is_garbage() -> None:
     assert numbers(reading.records) == [1, 3]
     assert [part.code for part in reading.damage] == ["garbage"]
     assert "topic" in reading.damage[0].text
+
+
+@pytest.mark.parametrize("body", ['{"k":"note","n":"2"', '{"k":["note"],"n":2', "[2", '{"n":2'])
+def test_a_whole_line_that_is_no_record_is_garbage(body: str) -> None:
+    """A right checksum alone makes no record, and no claim of a newer version."""
+    content = b"".join([*lines([header()]), raw(body), *lines([prompt(3)])])
+    reading = read(*at(content))
+    assert numbers(reading.records) == [1, 3]
+    assert [part.code for part in reading.damage] == ["garbage"]
+    assert reading.read_only == ""
+
+
+@pytest.mark.parametrize("last", [b"\n", b""], ids=["closed", "unclosed"])
+def test_a_file_that_was_cut_back_is_read_to_its_end(last: bytes) -> None:
+    """A writer may take a short write back after a reader asked for the size."""
+    content = b"".join(lines(twelve())).removesuffix(b"\n") + last
+    disk, path = at(content)
+    with disk.open(path) as file:
+        beyond = len(content) + 5000
+        found = [part for part in parts(file, 0, beyond) if isinstance(part, Found)]
+        assert numbers([part.record for part in found]) == list(range(1, 13))
+        begins = len(content.rpartition(b"\n")[0]) + 1
+        assert line_start(file, beyond - 10, beyond) == begins
+
+
+@pytest.mark.parametrize(
+    "target, begins", [(0, 0), (1, 3), (3, 3), (4, 6), (6, 6), (7, 6), (8, 6), (50_000, 6)]
+)
+def test_a_line_start_is_the_next_one_or_else_the_last(target: int, begins: int) -> None:
+    """A line that begins at the target counts; where none follows, the one that holds it."""
+    disk, path = at(b"ab\ncd\n" + b"e" * 100_000)
+    with disk.open(path) as file:
+        assert line_start(file, target, file.size()) == begins
+
+
+def test_a_single_line_begins_the_file() -> None:
+    """Without any newline there is one line only, however long."""
+    disk, path = at(b"e" * 200_000)
+    with disk.open(path) as file:
+        assert line_start(file, 150_000, file.size()) == 0
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n\n", b"\0" * 10_000, b'{"k":"sess', b"hello\n"])

@@ -130,6 +130,14 @@ def test_a_session_without_a_journal_is_empty(home: Path) -> None:
     assert last(DISK, str(home)) is None
 
 
+@pytest.mark.parametrize("size, shown", [(100_000, "fix the bug"), (3_000_000, "")])
+def test_a_prompt_far_behind_the_header(home: Path, size: int, shown: str) -> None:
+    """It is looked for in the first two megabytes, and no further."""
+    put(home, FIRST, content(header()) + bytes(size) + b"\n" + content(*turn(2)), FIRST)
+    (entry,) = entries(home)
+    assert (entry.prompt, entry.cwd, entry.ended) == (shown, "/place", "completed")
+
+
 def test_a_listing_reads_heads_and_tails(home: Path) -> None:
     """Of a session of 20 MB less than 100 KB are read."""
     middle = content(*(prompt(n, "x" * 4000) for n in range(10, 5000)))

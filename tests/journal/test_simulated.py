@@ -125,6 +125,16 @@ def test_a_crash_is_drawn_not_made() -> None:
     assert file.read(0, 100) == DURABLE + LATER + b"!"
 
 
+def test_a_file_moves_within_its_folder_only() -> None:
+    """A move to another folder, which no sync of one folder makes durable, is refused."""
+    disk, _ = disk_with_file()
+    disk.mkdir("/d")
+    with pytest.raises(StorageError, match="link"):
+        disk.rename("/a", "/d/a")
+    assert disk.list("/") == ["a", "d"]
+    assert disk.list("/d") == []
+
+
 def test_a_fault_is_met_where_it_was_put() -> None:
     """By the place of the call, or by its sort; a short write leaves its beginning."""
     disk, file = disk_with_file()

@@ -59,9 +59,8 @@ from backstay.core.record import (
     TurnEnd,
     mended,
 )
-from backstay.core.retry import Again, DropReasoning, GiveUp, Policy, decide, explain
+from backstay.core.retry import Again, DropReasoning, Policy, decide, explain
 from backstay.core.settle import (
-    Close,
     Replay,
     RunAgain,
     TakeOver,
@@ -280,8 +279,6 @@ class Turn:
         call = self.history.calls[event.call].record
         traits = self.rules.tools.get(tool_name(call.item), Traits())
         match settle(event.evidence, traits.replay):
-            case Close(result):
-                self._record(output(self.history.next, call, result))
             case TakeOver():
                 self._live[call.n] = _Live("running")
                 self._commands.append(Adopt(call.n, call.item, start))
@@ -293,6 +290,8 @@ class Turn:
                 # The start that was read may be in the page cache only: this one is waited for.
                 self._start(call, start.plan)
                 self._live[call.n].again = True
+            case close:
+                self._record(output(self.history.next, call, close.result))
         self._opened()
 
     def _opened(self) -> None:
@@ -571,8 +570,8 @@ class Turn:
                 repair = Repair(n=self.history.next, action=DROP_REASONING, reason=reason)
                 self._record(repair)
                 self._repeat(attempt, reason)
-            case GiveUp(reason):
-                self._end_turn(turn, "failed", reason, outcome.code)
+            case given_up:
+                self._end_turn(turn, "failed", given_up.reason, outcome.code)
 
     def _try_again(self, event: e.Woke) -> None:
         attempt = self.history.attempts.get(event.attempt)

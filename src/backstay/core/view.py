@@ -120,7 +120,7 @@ def _attempt(
             call, answer = _pair(one, output, dialect, used)
             said += call
             answers += answer
-        elif not isinstance(one, Call):
+        else:
             said += [sent] if (sent := _sent(one.item, dialect)) else []
     return said + answers
 

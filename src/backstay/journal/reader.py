@@ -213,10 +213,11 @@ def _anchor(found: list[Part]) -> Found | None:
 
 def _left_out(found: list[Part], anchor: Found) -> int:
     """How many parts at the beginning the compaction covers: those before it, unless newer."""
-    for index, part in enumerate(found):
-        if isinstance(part, Found) and part.record.n >= anchor.record.n:
-            return index
-    return 0
+    return next(
+        index
+        for index, part in enumerate(found)
+        if isinstance(part, Found) and part.record.n >= anchor.record.n
+    )
 
 
 def _settled(found: list[Part], oldest: int) -> tuple[list[Found], list[Damage]]:
