@@ -556,3 +556,10 @@ def test_what_was_read_at_opening_outlives_a_power_cut() -> None:
         after = killed.crash(Random(seed))
         with Journal.open(after, reopened.folder, clock)[0] as last:
             assert last.last == 2
+
+
+def test_home_that_can_not_be_made_is_told_with_what_to_do() -> None:
+    """Where the system makes no folders at all, one line says which one and what helps."""
+    with pytest.raises(StorageError, match=r"/proc/nowhere: .* set BACKSTAY_HOME") as raised:
+        Journal.create(PosixDisk(), "/proc/nowhere/home", ID, clock)
+    assert "\n" not in str(raised.value)

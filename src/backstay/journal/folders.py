@@ -2,6 +2,7 @@
 
 import time
 
+from backstay.errors import StorageError
 from backstay.journal.disk import Absent, Disk
 from backstay.journal.ids import seconds
 
@@ -59,6 +60,14 @@ def make_folder(disk: Disk, path: str) -> None:
         made = disk.mkdir(path)
     except Absent:
         make_folder(disk, parent(path))
-        made = disk.mkdir(path)
+        made = _made(disk, path)
     if made:
         disk.sync_directory(parent(path))
+
+
+def _made(disk: Disk, path: str) -> bool:
+    try:
+        return disk.mkdir(path)
+    except Absent:
+        advice = "set BACKSTAY_HOME to a folder that can be written"
+        raise StorageError(f"{path}: the folder can't be made: {advice}") from None
