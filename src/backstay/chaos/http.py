@@ -9,7 +9,7 @@ import fcntl
 import socket
 import struct
 import termios
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from msgspec import Struct
 
@@ -275,3 +275,19 @@ class Connection:
         except OSError:
             return 0
         return int(struct.unpack("i", answer)[0])
+
+
+async def attended(
+    connection: Connection, converse: Callable[[Connection], Awaitable[str]]
+) -> None:
+    """Hold a conversation to its end, then end the connection as it says: "reset", else a FIN."""
+    how = "close"
+    try:
+        how = await converse(connection)
+    except ClientLeft:
+        pass
+    finally:
+        if how == "reset":
+            await connection.reset()
+        else:
+            connection.close()

@@ -13,7 +13,7 @@ from typing import Any
 
 from backstay.chaos.breaks import Breaks, parse
 from backstay.chaos.entry import Request, entry_of, entry_of_garbled
-from backstay.chaos.http import ClientLeft, Connection, Garbled, HttpRequest
+from backstay.chaos.http import ClientLeft, Connection, Garbled, HttpRequest, attended
 from backstay.chaos.listening import Background
 from backstay.chaos.live import Breaker, name_of
 from backstay.chaos.plan import (
@@ -67,16 +67,7 @@ class Relay:
         """Pass on the requests of one connection until it ends."""
         self.connections += 1
         connection = Connection(sock, self.connections, encoded=True)
-        how = "close"
-        try:
-            how = await self._converse(connection)
-        except ClientLeft:
-            pass
-        finally:
-            if how == "reset":
-                await connection.reset()
-            else:
-                connection.close()
+        await attended(connection, self._converse)
 
     async def _converse(self, connection: Connection) -> str:
         while True:

@@ -14,7 +14,7 @@ import msgspec
 
 from backstay.chaos.draw import befall, draw
 from backstay.chaos.entry import Request, entry_of, entry_of_garbled
-from backstay.chaos.http import ClientLeft, Connection, Garbled, HttpRequest
+from backstay.chaos.http import ClientLeft, Connection, Garbled, HttpRequest, attended
 from backstay.chaos.listening import Background
 from backstay.chaos.plan import Await, End, Head, Plan, Silence, Write, check, plan
 from backstay.chaos.script import Passage, Response, Script, Trickle, parse
@@ -168,16 +168,7 @@ class Playhouse:
         """Answer the requests of one connection until it ends."""
         self.connections += 1
         connection = Connection(sock, self.connections)
-        how = "close"
-        try:
-            how = await self._converse(connection)
-        except ClientLeft:
-            pass
-        finally:
-            if how == "reset":
-                await connection.reset()
-            else:
-                connection.close()
+        await attended(connection, self._converse)
 
     async def _converse(self, connection: Connection) -> str:
         while True:

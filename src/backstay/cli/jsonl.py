@@ -91,9 +91,7 @@ class JsonLines:
         turn = self._past.turn(ended.turn)
         if turn is None:
             return
-        for attempt in turn.attempts:
-            if attempt.end is not None:
-                self._totals.take(attempt.end)
+        self._totals.recall(turn)
         if not self.answer and ended.outcome == "completed":
             self._say(last_message(turn), None)
 

@@ -86,6 +86,12 @@ class Totals:
         """Count an attempt."""
         self._ends[end.attempt] = end
 
+    def recall(self, turn: TurnState) -> None:
+        """Count what earlier processes did for a turn."""
+        for attempt in turn.attempts:
+            if attempt.end is not None:
+                self.take(attempt.end)
+
     def usage(self) -> Usage:
         """The sum of what the provider counted."""
         total = Usage()

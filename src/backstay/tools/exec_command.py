@@ -10,7 +10,6 @@ from backstay.core.dialect import Dialect
 from backstay.core.events import Evidence, Result
 from backstay.core.record import Start
 from backstay.core.settle import UNKNOWN
-from backstay.core.turn import Traits
 from backstay.tools import effects, shell
 from backstay.tools.commands import (
     AlreadyClaimed,
@@ -20,7 +19,7 @@ from backstay.tools.commands import (
     SupervisorSilent,
 )
 from backstay.tools.effects import Exit, Exited, Gone, NeverStarted, NotClaimed, Running, Written
-from backstay.tools.tool import Invocation, failed
+from backstay.tools.tool import Invocation, Plain, failed
 
 LEAVING_SECONDS: Final = 10.0
 """How long a supervisor that is leaving may take to end its commands: TERM, KILL and some."""
@@ -119,15 +118,36 @@ class Shell:
             if isinstance(left, Result):
                 return left
             found = left
-        wanted = invocation.arguments.get("max_output_tokens")
+        return self.told(
+            effect,
+            invocation,
+            found,
+            session_id=session_id,
+            seconds=found.wall if found is not None else loop.time() - began,
+            begin=begin,
+            note=note,
+        )
+
+    def told(
+        self,
+        effect: str,
+        invocation: Invocation,
+        found: Exit | None,
+        *,
+        session_id: int,
+        seconds: float,
+        begin: int,
+        note: str = "",
+    ) -> Result:
+        """The result that shows what the command printed from `begin` on; that counts as shown."""
         answer = shell.result(
             self.commands,
             effect,
             found,
             session=session_id,
-            seconds=found.wall if found is not None else loop.time() - began,
+            seconds=seconds,
             begin=begin,
-            most=shell.tokens(wanted),
+            most=shell.tokens(invocation.arguments.get("max_output_tokens")),
             note=note,
         )
         if answer.spool is not None:
@@ -164,11 +184,10 @@ class Shell:
         return shell.text_of(spooled, shell.DEFAULT_TOKENS * shell.BYTES_PER_TOKEN)
 
 
-class ExecCommand:
+class ExecCommand(Plain):
     """Runs a shell command; one that outlasts its `yield_time_ms` goes on under a number."""
 
     name = "exec_command"
-    traits = Traits()
     timeout: float | None = None
 
     def __init__(self, shared: Shell, limit: float | None = None) -> None:
@@ -187,11 +206,6 @@ class ExecCommand:
             "strict": False,
             "parameters": _EXEC_PARAMETERS,
         }
-
-    async def prepare(self, invocation: Invocation) -> dict[str, Any] | Result:
-        """Nothing to plan."""
-        del invocation
-        return {}
 
     async def run(self, invocation: Invocation) -> Result:
         """Start the command, at most once, and wait for it."""
@@ -261,11 +275,7 @@ class ExecCommand:
     def _probe(self, invocation: Invocation, boot: str) -> Evidence:
         effect = invocation.effect
         folder = self._shell.commands.folder_of(effect)
-        found = effects.evidence(folder, boot)
-        if isinstance(found, NotClaimed):
-            if effects.settler_claim(folder):
-                return Evidence(found="unstarted", detail="the agent ended before it began")
-            found = effects.evidence(folder, boot)
+        found = _claimed(folder, boot)
         if isinstance(found, NeverStarted):
             return Evidence(found="unstarted", detail="the agent ended before it began")
         if isinstance(found, Exited) and isinstance(found.result, Exit):
@@ -277,25 +287,20 @@ class ExecCommand:
         return Evidence(found="unknown", detail=why, partial=self._shell.partial(effect))
 
     def _recovered(self, invocation: Invocation, found: Exit) -> Result:
-        answer = shell.result(
-            self._shell.commands,
+        return self._shell.told(
             invocation.effect,
+            invocation,
             found,
-            session=invocation.call,
+            session_id=invocation.call,
             seconds=found.wall,
             begin=0,
-            most=shell.tokens(invocation.arguments.get("max_output_tokens")),
         )
-        if answer.spool is not None:
-            self._shell.shown[invocation.effect] = answer.spool.end
-        return answer
 
 
-class WriteStdin:
+class WriteStdin(Plain):
     """Writes to a running command's stdin, or waits for more of its output."""
 
     name = "write_stdin"
-    traits = Traits()
     timeout: float | None = None
 
     def __init__(self, shared: Shell) -> None:
@@ -312,11 +317,6 @@ class WriteStdin:
             "strict": False,
             "parameters": _STDIN_PARAMETERS,
         }
-
-    async def prepare(self, invocation: Invocation) -> dict[str, Any] | Result:
-        """Nothing to plan."""
-        del invocation
-        return {}
 
     async def run(self, invocation: Invocation) -> Result:
         """Deliver the characters, at most once, then wait for output."""
@@ -357,11 +357,6 @@ class WriteStdin:
             return failed(f"Nothing was written: {written.reason}")
         return _delivery(written)
 
-    async def stop(self, invocation: Invocation) -> bool:
-        """Waiting for output ends at once when it is cancelled."""
-        del invocation
-        return False
-
     async def adopt(self, invocation: Invocation) -> Result:
         """Never asked for: a write is over at once."""
         return await self.run(invocation)
@@ -374,11 +369,7 @@ class WriteStdin:
         if not wish.get("chars"):
             return Evidence(found="answered", result=self._now(invocation, target, ""))
         folder = self._shell.commands.folder_of(invocation.effect)
-        found = effects.evidence(folder, boot)
-        if isinstance(found, NotClaimed) and effects.settler_claim(folder):
-            return Evidence(found="unstarted", detail="the agent ended before it was written")
-        if isinstance(found, NotClaimed):
-            found = effects.evidence(folder, boot)
+        found = _claimed(folder, boot)
         if isinstance(found, NeverStarted):
             return Evidence(found="unstarted", detail="the agent ended before it was written")
         if isinstance(found, Exited) and isinstance(found.result, Written):
@@ -388,23 +379,27 @@ class WriteStdin:
 
     def _now(self, invocation: Invocation, target: str, note: str) -> Result:
         """How the command stands at this moment, without waiting."""
-        commands = self._shell.commands
-        exited = effects.read_exit(commands.folder_of(target))
+        exited = effects.read_exit(self._shell.commands.folder_of(target))
         found = exited if isinstance(exited, Exit) else None
-        number = int(invocation.arguments.get("session_id") or 0)
-        answer = shell.result(
-            commands,
+        return self._shell.told(
             target,
+            invocation,
             found,
-            session=number,
+            session_id=int(invocation.arguments.get("session_id") or 0),
             seconds=found.wall if found else 0.0,
             begin=self._shell.shown.get(target, 0),
-            most=shell.tokens(invocation.arguments.get("max_output_tokens")),
             note=note,
         )
-        if answer.spool is not None:
-            self._shell.shown[target] = answer.spool.end
-        return answer
+
+
+def _claimed(folder: str, boot: str) -> effects.Evidence:
+    """What is known of an effect that nobody can start any more: unclaimed, it is claimed here."""
+    found = effects.evidence(folder, boot)
+    if not isinstance(found, NotClaimed):
+        return found
+    return (
+        NeverStarted("settler") if effects.settler_claim(folder) else effects.evidence(folder, boot)
+    )
 
 
 def _delivery(written: Written) -> str:
