@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from backstay.core.turn import TABLE, Row
+from backstay.core.table import TABLE, Row
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "ARCHITECTURE.md"
 BEGIN: Final = "<!-- transitions -->\n"

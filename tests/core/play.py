@@ -13,7 +13,8 @@ from backstay.core.dialect import Dialect
 from backstay.core.items import Item, message, message_text
 from backstay.core.record import Output
 from backstay.core.retry import Policy
-from backstay.core.turn import TABLE, Phase, Rules
+from backstay.core.rules import Rules
+from backstay.core.table import TABLE, Phase
 from tests.core.past import BASIS
 from tests.core.playbook import TOOLS
 from tests.core.watch import Watched, World

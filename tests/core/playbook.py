@@ -26,7 +26,8 @@ from backstay.core.record import (
     TurnEnd,
 )
 from backstay.core.retry import Policy
-from backstay.core.turn import Phase, Rules, Traits
+from backstay.core.rules import Rules, Traits
+from backstay.core.table import Phase
 from tests.core.past import BASIS, shape
 from tests.core.watch import Watched, World
 

@@ -1,6 +1,7 @@
 """The picture of the turn machine in ARCHITECTURE.md is the table that the code runs on."""
 
-from backstay.core.turn import TABLE, Phase, Turn
+from backstay.core.table import TABLE, Phase
+from backstay.core.turn import Turn
 from tests.core.draw import BEGIN, END, PAGE, drawn, page
 
 

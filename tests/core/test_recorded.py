@@ -16,8 +16,9 @@ import pytest
 from backstay.core import commands as c
 from backstay.core import events as e
 from backstay.core.items import kind, message
+from backstay.core.rules import Rules, Traits
 from backstay.core.stream import Delta, Done, Ended, Notice, Response, StreamEvent
-from backstay.core.turn import Phase, Rules, Traits
+from backstay.core.table import Phase
 from tests.core.past import BASIS
 from tests.core.watch import Watched
 from tests.core.wire import created, done, final, said

@@ -13,7 +13,7 @@ from backstay.core.dialect import Dialect
 from backstay.core.items import CLIENT_CALLS, OUTPUTS, SERVER_CALLS, Item, message
 from backstay.core.record import Codec, Late, Output, Prompt, TurnEnd
 from backstay.core.retry import Policy
-from backstay.core.turn import Phase
+from backstay.core.table import Phase
 from backstay.errors import UsageError
 from tests.core.conftest import unchecked_fail
 from tests.core.past import BASIS, Past, shape

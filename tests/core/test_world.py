@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from backstay.core.turn import TABLE
+from backstay.core.table import TABLE
 from tests.core.play import Play
 from tests.core.watch import Row
 

@@ -22,7 +22,9 @@ from backstay.core.items import (
 )
 from backstay.core.pairing import problems
 from backstay.core.record import Attempt, Call, ItemRecord, Known, Output, Repair, TurnEnd
-from backstay.core.turn import TABLE, Phase, Rules, Turn
+from backstay.core.rules import Rules
+from backstay.core.table import TABLE, Phase
+from backstay.core.turn import Turn
 from backstay.core.view import view
 
 TOLD_AS_MESSAGES = {"local_shell_call_output", "computer_call_output", "tool_search_output"}

@@ -19,7 +19,9 @@ from backstay.core.items import Item, message_text
 from backstay.core.items import message as said
 from backstay.core.pairing import problems
 from backstay.core.record import Basis, Late, Output, Prompt
-from backstay.core.turn import Phase, Rules, Turn
+from backstay.core.rules import Rules
+from backstay.core.table import Phase
+from backstay.core.turn import Turn
 from backstay.core.view import view
 from backstay.journal import Journal, Reading, read, statement
 from backstay.journal.disk import Disk

@@ -16,7 +16,7 @@ from backstay.core.commands import Request
 from backstay.core.dialect import Dialect
 from backstay.core.events import Result
 from backstay.core.record import Attempt, Start, TurnEnd
-from backstay.core.turn import Traits
+from backstay.core.rules import Traits
 from backstay.errors import UsageError
 from backstay.runtime import watch
 from backstay.runtime.driver import Deliver

@@ -11,7 +11,7 @@ from backstay.chaos import call, custom_call, message, response
 from backstay.core.dialect import Dialect
 from backstay.core.events import Evidence, Result
 from backstay.core.record import Attempt, AttemptEnd, Repair, Start, TurnEnd
-from backstay.core.turn import Traits
+from backstay.core.rules import Traits
 from backstay.runtime import watch
 from backstay.runtime.session import Session
 from backstay.tools.tool import Invocation, Plain

@@ -12,7 +12,8 @@ from backstay.core import events as e
 from backstay.core.items import message_text
 from backstay.core.record import Known, Prompt, Start
 from backstay.core.stream import Done
-from backstay.core.turn import TABLE, Phase, Turn
+from backstay.core.table import TABLE, Phase
+from backstay.core.turn import Turn
 from backstay.errors import StorageError
 from backstay.journal import Batch, Journal, Waiting
 from tests.sim.effects import TOOLS, Effect, Effects

@@ -14,7 +14,7 @@ import msgspec
 from backstay.core.events import Evidence, Result
 from backstay.core.items import Item, arguments
 from backstay.core.record import Start
-from backstay.core.turn import Traits
+from backstay.core.rules import Traits
 
 Traces = Literal["folder", "plan", "check", "none"]
 """What an effect leaves behind it: the supervisor's folder, a plan that can be rolled forward, an

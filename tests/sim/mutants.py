@@ -12,8 +12,10 @@ from backstay.core import commands as c
 from backstay.core import events as e
 from backstay.core.items import Item, call_id, message
 from backstay.core.record import Call, Known, Output
+from backstay.core.rules import Traits
 from backstay.core.settle import output
-from backstay.core.turn import Phase, Traits, Turn
+from backstay.core.table import Phase
+from backstay.core.turn import Turn
 from backstay.errors import StorageError
 from backstay.journal import Blobs, Disk, File, Journal, Reading
 from backstay.journal.disk import Lease

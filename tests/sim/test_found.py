@@ -5,7 +5,9 @@ from backstay.core import events as e
 from backstay.core.history import History
 from backstay.core.items import message
 from backstay.core.record import AnyRecord, Attempt, Basis, Call, Output, Prompt, Session, Start
-from backstay.core.turn import Phase, Rules, Traits, Turn
+from backstay.core.rules import Rules, Traits
+from backstay.core.table import Phase
+from backstay.core.turn import Turn
 
 BASIS = Basis("i", "t")
 

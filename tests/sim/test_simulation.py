@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from backstay.core.turn import TABLE
+from backstay.core.table import TABLE
 from tests.sim.agent import Row
 from tests.sim.run import run, shrink
 from tests.sim.world import FAULTS, Plan

@@ -17,7 +17,9 @@ import msgspec
 from backstay.core import events as e
 from backstay.core.items import message
 from backstay.core.record import Basis
-from backstay.core.turn import Phase, Rules, Turn
+from backstay.core.rules import Rules
+from backstay.core.table import Phase
+from backstay.core.turn import Turn
 from backstay.errors import SessionError, SessionHeld, StorageError
 from backstay.journal import Journal, session_folder, statement, uuid7
 from backstay.journal.simulated import Fault, SimulatedDisk

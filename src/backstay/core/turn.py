@@ -10,9 +10,7 @@ phase does not take is the driver's mistake. Three rules hold everywhere:
 - A call's output is recorded when its tool is done, whatever the stream does meanwhile.
 """
 
-from collections.abc import Mapping
-from enum import StrEnum
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -31,7 +29,6 @@ from backstay.core.commands import (
     StopCall,
     Wait,
 )
-from backstay.core.dialect import Dialect
 from backstay.core.history import (
     DAMAGE,
     DROP_REASONING,
@@ -59,9 +56,9 @@ from backstay.core.record import (
     TurnEnd,
     mended,
 )
-from backstay.core.retry import Again, DropReasoning, Policy, decide, explain
+from backstay.core.retry import Again, DropReasoning, decide, explain
+from backstay.core.rules import Rules, Traits
 from backstay.core.settle import (
-    Replay,
     RunAgain,
     TakeOver,
     late,
@@ -71,119 +68,9 @@ from backstay.core.settle import (
     stopped,
     unknown,
 )
+from backstay.core.table import TABLE, Phase
 from backstay.core.view import view
 from backstay.errors import UsageError
-
-
-class Phase(StrEnum):
-    """Where a session is."""
-
-    CLOSED = "closed"
-    SETTLING = "settling"
-    IDLE = "idle"
-    STREAMING = "streaming"
-    DRAINING = "draining"
-    STOPPING = "stopping"
-    WAITING = "waiting"
-    BROKEN = "broken"
-
-
-class Row(NamedTuple):
-    """What a phase does with an event, and the phases that it may be in afterwards."""
-
-    action: str
-    leads_to: tuple[Phase, ...]
-
-
-_P = Phase
-_RUNNING = (_P.STREAMING, _P.WAITING, _P.IDLE)
-"""Where the end of an attempt leads: the next attempt, a wait, or the end of the turn."""
-
-TABLE: Final[dict[Phase, dict[type[Any], Row]]] = {
-    _P.CLOSED: {
-        e.Created: Row("create", (_P.IDLE,)),
-        e.Opened: Row("open", (_P.SETTLING, _P.IDLE)),
-    },
-    _P.SETTLING: {
-        e.Settled: Row("settle", (_P.SETTLING, *_RUNNING)),
-        e.CallFinished: Row("finish_call", (_P.SETTLING, *_RUNNING)),
-        e.DeadlinePassed: Row("stop_late_call", (_P.SETTLING,)),
-        e.PromptGiven: Row("accept", (_P.SETTLING,)),
-        e.Continued: Row("intend_to_continue", (_P.SETTLING,)),
-        e.Interrupted: Row("interrupt", (_P.SETTLING, _P.IDLE)),
-        e.Noted: Row("note", (_P.SETTLING,)),
-    },
-    _P.IDLE: {
-        e.PromptGiven: Row("accept_and_begin", (_P.STREAMING,)),
-        e.Continued: Row("continue_turn", (_P.STREAMING, _P.IDLE)),
-        e.CallFinished: Row("finish_call", (_P.IDLE,)),
-        e.Interrupted: Row("ignore", (_P.IDLE,)),
-        e.DeadlinePassed: Row("ignore", (_P.IDLE,)),
-        e.Woke: Row("ignore", (_P.IDLE,)),
-        e.Noted: Row("note", (_P.IDLE,)),
-    },
-    _P.STREAMING: {
-        e.ItemDone: Row("take_item", (_P.STREAMING,)),
-        e.AttemptEnded: Row("drain", (_P.DRAINING, *_RUNNING)),
-        e.Prepared: Row("start_prepared", (_P.STREAMING,)),
-        e.CallFinished: Row("finish_call", (_P.STREAMING,)),
-        e.DeadlinePassed: Row("stop_late_call", (_P.STREAMING,)),
-        e.PromptGiven: Row("accept", (_P.STREAMING,)),
-        e.Interrupted: Row("interrupt", (_P.STOPPING, _P.IDLE)),
-        e.Woke: Row("ignore", (_P.STREAMING,)),
-        e.Noted: Row("note", (_P.STREAMING,)),
-    },
-    _P.DRAINING: {
-        e.Prepared: Row("start_prepared", (_P.DRAINING, *_RUNNING)),
-        e.CallFinished: Row("finish_call", (_P.DRAINING, *_RUNNING)),
-        e.DeadlinePassed: Row("stop_late_call", (_P.DRAINING,)),
-        e.PromptGiven: Row("accept", (_P.DRAINING,)),
-        e.Woke: Row("ignore", (_P.DRAINING,)),
-        e.Interrupted: Row("interrupt", (_P.STOPPING, _P.IDLE)),
-        e.Noted: Row("note", (_P.DRAINING,)),
-    },
-    _P.STOPPING: {
-        e.AttemptEnded: Row("drain", (_P.STOPPING, _P.IDLE)),
-        e.Prepared: Row("start_prepared", (_P.STOPPING, _P.IDLE)),
-        e.CallFinished: Row("finish_call", (_P.STOPPING, _P.IDLE)),
-        e.ItemDone: Row("ignore", (_P.STOPPING,)),
-        e.DeadlinePassed: Row("ignore", (_P.STOPPING,)),
-        e.PromptGiven: Row("accept", (_P.STOPPING,)),
-        e.Woke: Row("ignore", (_P.STOPPING,)),
-        e.Interrupted: Row("ignore", (_P.STOPPING,)),
-        e.Noted: Row("note", (_P.STOPPING,)),
-    },
-    _P.WAITING: {
-        e.Woke: Row("try_again", (_P.STREAMING, _P.WAITING)),
-        e.CallFinished: Row("finish_call", (_P.WAITING,)),
-        e.PromptGiven: Row("accept", (_P.WAITING,)),
-        e.Interrupted: Row("interrupt", (_P.IDLE,)),
-        e.DeadlinePassed: Row("ignore", (_P.WAITING,)),
-        e.Noted: Row("note", (_P.WAITING,)),
-    },
-    _P.BROKEN: {},
-}
-"""`Appended` and `AppendFailed` are taken in every phase but closed: they release what was held,
-and break the session. A broken session ignores everything: what it can't record it must not do."""
-
-
-class Traits(msgspec.Struct, frozen=True, kw_only=True):
-    """What the machine has to know of a tool."""
-
-    parallel: bool = True
-    """Without it a call is exclusive against every other."""
-    replay: Replay = "never"
-    """`safe` tools may run again after a crash."""
-    prepares: bool = False
-    """A plan is made before the start is recorded: `Prepare` comes before `StartCall`."""
-
-
-class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What a session runs under; none of it is journaled."""
-
-    tools: Mapping[str, Traits]
-    dialect: Dialect = Dialect()
-    policy: Policy = Policy()
 
 
 class _Live(msgspec.Struct):

@@ -17,8 +17,10 @@ from backstay.core.commands import Request
 from backstay.core.items import Item, message, message_text
 from backstay.core.record import Basis, Process, Prompt
 from backstay.core.retry import Policy
+from backstay.core.rules import Rules
 from backstay.core.stream import Ended as StreamEnded
-from backstay.core.turn import Phase, Rules, Turn
+from backstay.core.table import Phase
+from backstay.core.turn import Turn
 from backstay.errors import StorageError, UsageError
 from backstay.journal import (
     Journal,

@@ -10,7 +10,7 @@ from backstay.core.dialect import Dialect
 from backstay.core.events import Evidence, Result
 from backstay.core.items import Item, arguments, kind
 from backstay.core.record import Start
-from backstay.core.turn import Traits
+from backstay.core.rules import Traits
 from backstay.tools import patch
 from backstay.tools.tool import Invocation, failed
 

@@ -12,7 +12,7 @@ from backstay.core.dialect import Dialect
 from backstay.core.events import Evidence, Result
 from backstay.core.items import Item, arguments
 from backstay.core.record import Start
-from backstay.core.turn import Traits
+from backstay.core.rules import Traits
 
 LARGEST: Final = 250_000
 """Characters of an output's text: above what `exec_command` can be asked for."""
