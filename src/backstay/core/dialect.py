@@ -28,3 +28,12 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     developer_role: bool = True
     """Messages may have the role `developer`; elsewhere they are sent as `system`."""
+
+    compact_endpoint: bool = False
+    """There is `POST /responses/compact`, which shortens a conversation on the provider's side."""
+
+    background: bool = False
+    """A cut stream may be taken up again: requests are sent with `background` (FACTS 11)."""
+
+    web_search: bool = True
+    """The tool `web_search` is run by the provider."""

@@ -58,6 +58,8 @@ class Configuration(msgspec.Struct, kw_only=True):
     model_providers: dict[str, Any] = {}
     model_reasoning_effort: Text = ""
     model_context_window: Positive | None = None
+    model_auto_compact_token_limit: Positive | None = None
+    project_doc_max_bytes: Count = 32 * 1024
     openai_base_url: str = ""
     approval_policy: str | dict[str, Any] = "never"
     sandbox_mode: Literal["", "read-only", "workspace-write", "danger-full-access"] = ""
@@ -79,7 +81,13 @@ class Loaded(msgspec.Struct):
 
 
 FROM_A_PROJECT: Final = frozenset(
-    {"model", "model_reasoning_effort", "model_context_window", "web_search"}
+    {
+        "model",
+        "model_reasoning_effort",
+        "model_context_window",
+        "model_auto_compact_token_limit",
+        "web_search",
+    }
 )
 """What a project's file may set: nothing that sends the key or the text elsewhere, runs a program,
 or widens what commands may do."""
@@ -309,8 +317,6 @@ def _not_honoured(configuration: Configuration, merged: dict[str, Any]) -> list[
         found.append(f"web_search {configuration.web_search}: the model has no web search yet")
     if configuration.mcp_servers:
         found.append("mcp_servers: no MCP server is started yet")
-    if configuration.model_context_window:
-        found.append("model_context_window: long sessions are not compacted yet")
     return found
 
 

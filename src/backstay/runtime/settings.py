@@ -29,6 +29,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     provider: Provider
     effort: str = ""
+    context_window: int | None = None
+    """Tokens that the model can hold at once, where that is configured."""
+    compact_at: int | None = None
+    """Tokens in use from which a session is compacted, where that is configured."""
     grace: float = 60.0
     """Seconds that commands outlive a dead agent."""
     hidden: tuple[str, ...] = ()
@@ -71,6 +75,8 @@ def settings(
         model=model,
         provider=provider(loaded, environ),
         effort=configuration.model_reasoning_effort,
+        context_window=configuration.model_context_window,
+        compact_at=configuration.model_auto_compact_token_limit,
         grace=configuration.command_grace_seconds,
         hidden=tuple(name for name in hidden if name),
         ephemeral=ephemeral,
