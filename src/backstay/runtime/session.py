@@ -9,22 +9,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
 
-import msgspec
-
 from backstay import __version__
 from backstay.core import events as e
 from backstay.core.commands import Request
 from backstay.core.items import Item, message, message_text
-from backstay.core.record import Basis, Process, Prompt
+from backstay.core.record import Process, Prompt
 from backstay.core.retry import Policy
 from backstay.core.rules import Rules
-from backstay.core.stream import Ended as StreamEnded
 from backstay.core.table import Phase
 from backstay.core.turn import Turn
 from backstay.errors import StorageError, UsageError
 from backstay.journal import (
     Journal,
-    MissingBlob,
     PosixDisk,
     Reading,
     statement,
@@ -32,17 +28,18 @@ from backstay.journal import (
 )
 from backstay.journal.sessions import find
 from backstay.runtime import leftovers, watch
+from backstay.runtime.basis import Bases
 from backstay.runtime.driver import Deliver, Driver
-from backstay.runtime.instructions import INSTRUCTIONS, environment, last_environment
+from backstay.runtime.instructions import environment, last_environment
+from backstay.runtime.sending import Sending
 from backstay.runtime.settings import Settings
+from backstay.runtime.toolbox import own_tools
 from backstay.tools import effects, shell
-from backstay.tools.apply_patch import ApplyPatch
 from backstay.tools.commands import Commands, SupervisorGone
-from backstay.tools.exec_command import ExecCommand, Shell, WriteStdin
+from backstay.tools.exec_command import Shell
 from backstay.tools.tool import Tool
 
 if TYPE_CHECKING:
-    from backstay.model.http import HttpTransport
     from backstay.runtime.crash import Points
 
 CRASH: Final = "BACKSTAY_CRASH"
@@ -77,9 +74,6 @@ class Session:
         points = _crash_points()
         self._journal = points.journal(journal) if points else journal
         self._watcher = watcher
-        self._blobs = journal.blobs
-        self._loaded: dict[Basis, tuple[str, bytes]] = {}
-        self._transport: HttpTransport | None = None
         self._place = ""
         """What the model was told last of folder, shell and date."""
         self._asked: list[asyncio.Future[Ended]] = []
@@ -89,11 +83,10 @@ class Session:
         commands = points.commands if points else Commands
         self.commands = commands(self.folder, grace=settings.grace)
         self.shell = Shell(self.commands, session, cwd, _environment(settings))
-        roots = (cwd, *settings.writable)
-        patches = ApplyPatch(cwd, roots, points.step) if points else ApplyPatch(cwd, roots)
-        own: list[Tool] = [ExecCommand(self.shell), WriteStdin(self.shell), patches]
-        self._given = tuple(tools)
+        own = own_tools(settings, cwd, self.shell, points)
         self.tools = {tool.name: tool for tool in (*own, *tools)}
+        self._bases = Bases(settings, journal.blobs, self.tools, tuple(tools), self._notice)
+        self._sending = Sending(settings.provider, self._bases.texts)
         self._driver = Driver(
             Turn(self._rules()),
             self._journal,
@@ -123,7 +116,7 @@ class Session:
         journal = Journal.create(PosixDisk(), settings.home, session, time.time)
         self = cls(settings, journal, settings.cwd, session=session, tools=tools, watcher=watcher)
         try:
-            basis = self._basis()
+            basis = self._bases.today()
         except BaseException:
             await self._abandon()
             raise
@@ -171,7 +164,7 @@ class Session:
             reading.records,
             self.id,
             self.cwd,
-            self._basis(),
+            self._bases.today(),
             next=reading.next_n,
             damage=statement(reading.news),
         )
@@ -193,7 +186,7 @@ class Session:
         self._driver.post(
             e.PromptGiven(
                 items,
-                self._basis_now(),
+                self._bases.kept(self._driver.machine.history),
                 settings.model,
                 settings.provider.name,
                 settings.effort,
@@ -213,7 +206,7 @@ class Session:
         settings = self.settings
         for item in self._news_of_place():
             self._driver.post(e.Noted("environment", "", item))
-        basis = self._basis_now()
+        basis = self._bases.kept(self._driver.machine.history)
         name = settings.provider.name
         self._driver.post(e.Continued(settings.model, name, settings.effort, basis))
         return await self._wait(self._resumed)
@@ -251,8 +244,7 @@ class Session:
     async def _abandon(self) -> None:
         await self._driver.close()
         await self.commands.close()
-        if self._transport is not None:
-            await self._transport.close()
+        await self._sending.close()
         self._journal.close()
 
     def _check_open(self) -> None:
@@ -303,70 +295,16 @@ class Session:
             if not future.done():
                 future.set_result(ended)
 
-    # What every request holds beside its input
+    async def _send(self, request: Request, deliver: Deliver) -> None:
+        await self._sending.attempt(request, deliver)
 
-    def _basis(self) -> Basis:
-        """Instructions and tools as they are now, stored."""
-        dialect = self.settings.provider.dialect
-        listed = msgspec.json.encode([tool.spec(dialect) for tool in self.tools.values()])
-        basis = Basis(self._blobs.put(INSTRUCTIONS.encode()), self._blobs.put(listed))
-        self._loaded[basis] = (INSTRUCTIONS, listed)
-        return basis
-
-    def _basis_now(self) -> Basis:
-        """What the session began with, unless the user changed provider or tools (P6)."""
-        history = self._driver.machine.history
-        kept = history.basis
-        if kept is None or history.provider not in ("", self.settings.provider.name):
-            return self._basis()
-        return kept if self._offers(self._texts(kept)[1]) else self._basis()
-
-    def _offers(self, listed: bytes) -> bool:
-        """Whether a list holds the user's tools as they are now, and none that is gone.
-
-        Our own tools stay as they were, whatever a new version of Backstay says of them.
-        """
-        found = {tool.get("name"): tool for tool in msgspec.json.decode(listed)}
-        dialect = self.settings.provider.dialect
-        given = [msgspec.to_builtins(tool.spec(dialect)) for tool in self._given]
-        return found.keys() <= self.tools.keys() and all(
-            found.get(spec.get("name")) == spec for spec in given
-        )
+    # What the model is told of the place
 
     def _news_of_place(self) -> list[Item]:
         """What the model is to be told of folder, shell and date: nothing if it knows."""
         item = environment(self.cwd, shell.shell_of(self.shell.environ), time.strftime("%Y-%m-%d"))
         before, self._place = self._place, message_text(item)
         return [] if self._place == before else [item]
-
-    def _texts(self, basis: Basis) -> tuple[str, bytes]:
-        if basis not in self._loaded:
-            try:
-                loaded = (
-                    self._blobs.get(basis.instructions).decode(),
-                    self._blobs.get(basis.tools),
-                )
-            except MissingBlob as error:
-                self._notice(f"{error}; going on with the instructions and tools of today")
-                loaded = self._loaded[self._basis()]
-            self._loaded[basis] = loaded
-        return self._loaded[basis]
-
-    async def _send(self, request: Request, deliver: Deliver) -> None:
-        from backstay.model.http import HttpTransport
-        from backstay.model.provider import body, http_request
-        from backstay.model.responses import attempt
-
-        try:
-            if self._transport is None:
-                self._transport = HttpTransport()
-            instructions, tools = self._texts(request.basis)
-            provider = self.settings.provider
-            content = body(request, instructions, tools, provider)
-            await attempt(self._transport, http_request(provider, content), deliver)
-        except Exception as error:  # noqa: BLE001 - the one way out is an outcome
-            reason = f"{type(error).__name__}: {error}"
-            deliver(StreamEnded(e.Outcome(kind="failed", code="client", reason=reason)))
 
 
 class _Crew:
