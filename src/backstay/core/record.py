@@ -161,8 +161,43 @@ class TurnEnd(Record, tag="turn_end"):
     """What the model is told about a cut turn."""
 
 
+class Repair(Record, tag="repair"):
+    """A decision that changes the view, or a statement of damage, with its reason."""
+
+    action: str
+    reason: str
+    attempt: int = 0
+    """The attempt whose refusal led to it, or 0."""
+    target: int = 0
+    """The record that it is about: of an item, or of the first repair that is taken back."""
+    at: int = 0
+    """Which item of that record, where it holds several, counted from 0."""
+    field: str = ""
+    """The field that is not sent any more: of the request, or `TYPE.FIELD` of items."""
+
+
+class Note(Record, tag="note"):
+    """Something worth keeping: a reopened turn, commands that were ended."""
+
+    topic: str
+    text: str = ""
+    turn: int = 0
+    item: Item | None = None
+    """What the model is told, where it is told."""
+
+
+class Tally(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a turn has used before a compaction that it goes on behind."""
+
+    steps: int = 0
+    cut: int = 0
+    """Attempts that were cut, stalled or failed, since the turn was last reopened."""
+    usage: dict[str, Any] | None = None
+    """The sum of what its attempts used, in the provider's own words."""
+
+
 class Compaction(Record, tag="compaction"):
-    """The view up to here is replaced by these items."""
+    """The view up to here is replaced by these items; nothing before it is read again."""
 
     id: str
     cwd: str
@@ -174,24 +209,16 @@ class Compaction(Record, tag="compaction"):
     provider: str = ""
     effort: str = ""
     format: int = FORMAT
-
-
-class Repair(Record, tag="repair"):
-    """A decision that changes the view, or a statement of damage, with its reason."""
-
-    action: str
-    reason: str
-    attempt: int = 0
-
-
-class Note(Record, tag="note"):
-    """Something worth keeping: a reopened turn, commands that were ended."""
-
-    topic: str
-    text: str = ""
-    turn: int = 0
-    item: Item | None = None
-    """What the model is told, where it is told."""
+    tally: Tally = Tally()
+    """What that turn has used until here."""
+    carried: list[Prompt | Repair | Note] = []
+    """Records from before that still count: queued prompts, repairs of the request, notes."""
+    shown: dict[str, int] = {}
+    """How many bytes of each effect that may still run the model was shown."""
+    reason: str = ""
+    """Why it was made: the window is nearly full, the provider refused the length, it was asked."""
+    usage: dict[str, Any] | None = None
+    """What the summary itself used."""
 
 
 class Unknown(msgspec.Struct):
