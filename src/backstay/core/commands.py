@@ -17,7 +17,7 @@ class Request(msgspec.Struct, frozen=True):
     model: str
     effort: str
     session: str
-    """Also the `prompt_cache_key` (FACTS 12)."""
+    """The `prompt_cache_key` (FACTS 12): the session's id, of a fork its parent's."""
 
 
 class Append(msgspec.Struct, frozen=True):

@@ -24,6 +24,7 @@ from backstay.core.record import (
     Basis,
     Call,
     Compaction,
+    Fork,
     ItemRecord,
     Late,
     Note,
@@ -57,6 +58,7 @@ _FOLDS: Final[dict[type[AnyRecord], str]] = {
     Note: "_note",
     Repair: "_repair",
     Compaction: "_compaction",
+    Fork: "_fork",
 }
 """What folds a record in; records of other sorts change nothing."""
 
@@ -102,6 +104,10 @@ class History:
 
     def __init__(self) -> None:
         self.id = ""
+        self.cache_key = ""
+        """The session's id; in a fork, until it is compacted, that of whose records it shares."""
+        self.shared = 0
+        """Records up to this number are another session's, and so are their effects."""
         self.cwd = ""
         self.basis: Basis | None = None
         self.model = ""
@@ -146,8 +152,17 @@ class History:
         """Attempts whose end is not recorded."""
         return [attempt for attempt in self.attempts.values() if attempt.end is None]
 
-    def _session(self, record: Session | Prompt | Compaction) -> None:
+    def _session(self, record: Session | Prompt | Compaction | Fork) -> None:
         self.id, self.cwd, self.basis = record.id, record.cwd, record.basis
+        self.cache_key = self.cache_key or record.id
+        if isinstance(record, Session | Fork) and record.origin is not None:
+            self.cache_key, self.shared = record.origin.key, record.origin.upto
+            self.queued.clear()
+
+    def _fork(self, record: Fork) -> None:
+        self._session(record)
+        if record.item is not None:
+            self.segments.append(Messages([record.item]))
 
     def _settings(self, record: Prompt | Attempt | Compaction) -> None:
         if record.model:
@@ -239,6 +254,7 @@ class History:
 
     def _compaction(self, record: Compaction) -> None:
         self._session(record)
+        self.cache_key = record.id
         self.segments = [Messages(record.items)]
         if record.turn and record.turn not in self.turns:
             self.turn = self.turns[record.turn] = TurnState(record.turn, None)

@@ -49,14 +49,34 @@ class Record(msgspec.Struct, tag_field="k", kw_only=True, omit_defaults=True):
     t: float = 0.0
 
 
+class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which records of another session a fork shares: all up to `upto`, where they stand."""
+
+    parent: str
+    """The id of the session in whose file record `upto` stands."""
+    upto: int
+    offset: int
+    """Where that record's line begins, in bytes; a hint, since a file can be written anew."""
+    check: int
+    """CRC-32 of that line without its newline."""
+    first: int
+    """The first of the shared records that the view is made of: a compaction, or 1."""
+    digest: str
+    """Sha256 (hex) over number and CRC-32 of each record from `first` to `upto`."""
+    key: str
+    """The `prompt_cache_key` that goes with the shared records."""
+
+
 class Session(Record, tag="session"):
-    """The header: the first record of a journal."""
+    """The header: the first record of a journal, in a fork the first behind the shared ones."""
 
     id: str
     cwd: str
     basis: Basis
     format: int = FORMAT
     version: str = ""
+    origin: Origin | None = None
+    """Of a fork; its `fork` record says the same once more."""
 
 
 class Prompt(Record, tag="prompt"):
@@ -161,6 +181,24 @@ class TurnEnd(Record, tag="turn_end"):
     """What the model is told about a cut turn."""
 
 
+class Fork(Record, tag="fork"):
+    """This session goes on behind records of another one. It repeats the header, as a prompt does.
+
+    A version that does not know it must not write to the session: `must` is always true.
+    """
+
+    id: str
+    cwd: str
+    basis: Basis
+    origin: Origin
+    must: bool
+    format: int = FORMAT
+    ended: str = ""
+    """The outcome of the last shared turn."""
+    item: Item | None = None
+    """What the model is told about commands that it can't reach from here."""
+
+
 class Repair(Record, tag="repair"):
     """A decision that changes the view, or a statement of damage, with its reason."""
 
@@ -242,6 +280,7 @@ Known = (
     | AttemptEnd
     | TurnEnd
     | Compaction
+    | Fork
     | Repair
     | Note
 )

@@ -141,9 +141,9 @@ class Turn:
     def _open(self, event: e.Opened) -> None:
         for record in event.records:
             self.history.apply(record)
+        self.history.id = event.id
         if self.history.basis is None:
-            self.history.id, self.history.cwd = event.id, event.cwd
-            self.history.basis = event.basis
+            self.history.cwd, self.history.basis = event.cwd, event.basis
         self.history.next = max(self.history.next, event.next)
         self._durable = self.history.next - 1
         if event.damage:
@@ -151,7 +151,10 @@ class Turn:
             self._record(repair)
         self.phase = Phase.SETTLING
         for call in self.history.open_calls():
-            if call.start is None:
+            if call.record.n <= self.history.shared:
+                why = "its output is missing from the session that this one was forked from"
+                self._record(output(self.history.next, call.record, unknown(why, "")))
+            elif call.start is None:
                 why = "the agent ended before it began"
                 self._record(output(self.history.next, call.record, never_started(why)))
             else:
@@ -295,7 +298,7 @@ class Turn:
             basis=history.basis or Basis("", ""),
             model=history.model,
             effort=history.effort,
-            session=history.id,
+            session=history.cache_key or history.id,
         )
         self._attempt = history.attempts[record.n]
         self._outcome = None
