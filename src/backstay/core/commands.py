@@ -1,6 +1,6 @@
 """What to do: the outputs of the turn machine. Imperatives; `events` mirrors them."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -18,6 +18,8 @@ class Request(msgspec.Struct, frozen=True):
     effort: str
     session: str
     """The `prompt_cache_key` (FACTS 12): the session's id, of a fork its parent's."""
+    schema: dict[str, Any] | None = None
+    """The JSON Schema that the turn's answer is to have."""
 
 
 class Append(msgspec.Struct, frozen=True):

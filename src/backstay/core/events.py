@@ -99,6 +99,8 @@ class PromptGiven(msgspec.Struct):
     model: str
     provider: str = ""
     effort: str = ""
+    schema: dict[str, Any] | None = None
+    """The JSON Schema that the answer is to have."""
 
 
 class Continued(msgspec.Struct):

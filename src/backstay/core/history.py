@@ -4,7 +4,7 @@ Keeps what every request is computed from (`view`), what a crash left open (`set
 a turn was tried (`retry`). Knows nothing of requests, effects or time.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -86,6 +86,8 @@ class TurnState(msgspec.Struct):
     prompt: Prompt | None
     attempts: list[AttemptState] = []
     end: TurnEnd | None = None
+    schema: dict[str, Any] | None = None
+    """What its prompt says of the answer; kept where a compaction took the prompt."""
     reopened_at: int = 0
     """Attempts numbered below this belong to an ended stretch of the turn: they count no more."""
 
@@ -179,6 +181,7 @@ class History:
             prompt = next((one for one in self.queued if one.n == number), None)
             turn = self.turns[number] = TurnState(number, prompt)
             if prompt is not None:
+                turn.schema = prompt.schema
                 self.queued.remove(prompt)
                 self.segments.append(Messages(prompt.items))
                 self._settings(prompt)
@@ -258,6 +261,7 @@ class History:
         self.segments = [Messages(record.items)]
         if record.turn and record.turn not in self.turns:
             self.turn = self.turns[record.turn] = TurnState(record.turn, None)
+            self.turn.schema = record.schema
             self._settings(record)
 
 

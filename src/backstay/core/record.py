@@ -90,6 +90,8 @@ class Prompt(Record, tag="prompt"):
     provider: str = ""
     effort: str = ""
     format: int = FORMAT
+    schema: dict[str, Any] | None = None
+    """The JSON Schema that the turn's answer is to have."""
 
 
 class Attempt(Record, tag="attempt"):
@@ -253,6 +255,8 @@ class Compaction(Record, tag="compaction"):
     """Records from before that still count: queued prompts, repairs of the request, notes."""
     shown: dict[str, int] = {}
     """How many bytes of each effect that may still run the model was shown."""
+    schema: dict[str, Any] | None = None
+    """That of the turn that goes on."""
     reason: str = ""
     """Why it was made: the window is nearly full, the provider refused the length, it was asked."""
     usage: dict[str, Any] | None = None

@@ -221,6 +221,7 @@ class Turn:
                 model=event.model,
                 provider=event.provider,
                 effort=event.effort,
+                schema=event.schema,
             )
         )
 
@@ -299,6 +300,7 @@ class Turn:
             model=history.model,
             effort=history.effort,
             session=history.cache_key or history.id,
+            schema=history.turns[turn].schema,
         )
         self._attempt = history.attempts[record.n]
         self._outcome = None
