@@ -10,7 +10,8 @@ import pytest
 from backstay.cli.human import HEARTBEAT, Human
 from backstay.cli.shown import HEAD, TAIL, Shown
 from backstay.cli.sink import Sink
-from backstay.cli.terminal import Style, columns, harmless, one_line, style
+from backstay.cli.terminal import Style, columns, dollars, harmless, one_line, style
+from backstay.core.usage import Price
 from backstay.runtime.watch import Finished, Noticed, Printed, Sent, Started, Streamed, WatchEvent
 from tests.cli import script as s
 
@@ -117,6 +118,30 @@ def test_tokens_name_cut_attempts(screens: Any) -> None:
     screen.end(s.finished())
     line = "tokens: 1,234 in (1,000 cached), 5 out; 1 cut attempt not counted by the provider"
     assert line in screen.err
+
+
+@pytest.mark.parametrize(
+    "model, said",
+    [("mine", "2,000 in, 1,000 out; $3.00\n"), ("unheard-of", "2,000 in, 1,000 out\n")],
+)
+def test_a_turn_says_what_it_cost_where_that_is_known(screens: Any, model: str, said: str) -> None:
+    """Dollars by the price of the model that was asked; of an unknown one no word, and not 0."""
+    usage = {"input_tokens": 2000, "output_tokens": 1000}
+    prices = {"mine": Price(input=1000.0, output=1000.0)}
+    asked = s.attempt(3)
+    asked.record.model = model
+    screen = screens(prices=prices)(s.prompt(), asked, s.end(8, 3, "completed", usage))
+    screen.end(s.finished())
+    assert said in screen.err
+
+
+@pytest.mark.parametrize(
+    "amount, said",
+    [(0.0, "$0.00"), (0.00001, "under $0.0001"), (0.01234, "$0.0123"), (1234.5, "$1,234.50")],
+)
+def test_dollars_are_told_from_nothing(amount: float, said: str) -> None:
+    """Small amounts have four digits, and never read as zero."""
+    assert dollars(amount) == said
 
 
 def test_a_failed_turn_says_why_and_how_to_go_on(screens: Any) -> None:

@@ -5,17 +5,18 @@ line, and silence is broken every half minute. Nothing that a model or a command
 cursor. Knows the session only by what its watcher is told.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from backstay.cli import calls
 from backstay.cli.kept import Kept, Past, Totals, is_answer, last_message, reasoning_text
 from backstay.cli.shown import Shown
 from backstay.cli.sink import Sink
-from backstay.cli.terminal import BOLD, DIM, GREEN, RED, YELLOW, Style, harmless, one_line
+from backstay.cli.terminal import BOLD, DIM, GREEN, RED, YELLOW, Style, dollars, harmless, one_line
 from backstay.core.items import Item, kind, message_text, tool_name
 from backstay.core.record import Attempt, AttemptEnd, Call, ItemRecord, Known, Output
 from backstay.core.retry import explain
+from backstay.core.usage import Price
 from backstay.runtime.watch import (
     Answered,
     Began,
@@ -64,8 +65,10 @@ class Human:
         streaming: bool = False,
         width: Callable[[], int] = lambda: 80,
         resuming: bool = False,
+        prices: Mapping[str, Price] | None = None,
     ) -> None:
         self._out, self._err, self._style = out, err, style
+        self._prices = prices or {}
         self._clock, self._width = clock, width
         self._streaming = streaming
         self._resuming = resuming
@@ -147,6 +150,7 @@ class Human:
     def _record(self, record: Known) -> None:
         if isinstance(record, Attempt):
             self._begin_attempt(record)
+            self._totals.take(record)
         for item in self._kept.take(record):
             self._settled(item, by=record)
         if isinstance(record, Call):
@@ -325,6 +329,9 @@ class Human:
         thought = used.reasoning_output_tokens
         reasoning = f" ({thought:,} reasoning)" if thought else ""
         text = f"tokens: {used.input_tokens:,} in{cached}, {used.output_tokens:,} out{reasoning}"
+        spent = self._totals.cost(self._prices)
+        if spent:
+            text += f"; {dollars(spent)}"
         uncounted = self._totals.uncounted()
         if uncounted:
             plural = "s" if uncounted > 1 else ""

@@ -4,9 +4,8 @@ A message that a retry will say again must not be reported; here it waits until 
 kept. Shared by both outputs; prints nothing.
 """
 
-from typing import Any, Final
-
-import msgspec
+from collections.abc import Mapping
+from typing import Final
 
 from backstay.core.history import AttemptState, History, TurnState, complete
 from backstay.core.items import is_server_call, kind, message_text
@@ -18,6 +17,7 @@ from backstay.core.record import (
     ItemRecord,
     TurnEnd,
 )
+from backstay.core.usage import Price, Usage, cost
 from backstay.errors import BackstayError
 
 _UNSENT: Final = ("refused", "unreachable")
@@ -66,54 +66,48 @@ class Kept:
         return [one for attempt in sorted(self._waiting) for one in self._rest(attempt)]
 
 
-class Usage(msgspec.Struct):
-    """Tokens of a turn, its cut attempts included."""
-
-    input_tokens: int = 0
-    cached_input_tokens: int = 0
-    cache_write_input_tokens: int = 0
-    output_tokens: int = 0
-    reasoning_output_tokens: int = 0
-
-
 class Totals:
     """Adds up a turn's attempts, each once, however often it is told of them."""
 
     def __init__(self) -> None:
         self._ends: dict[int, AttemptEnd] = {}
+        self._models: dict[int, str] = {}
 
-    def take(self, end: AttemptEnd) -> None:
-        """Count an attempt."""
-        self._ends[end.attempt] = end
+    def take(self, record: Attempt | AttemptEnd) -> None:
+        """Count an attempt: its model as it begins, its tokens as it ends."""
+        if isinstance(record, Attempt):
+            self._models[record.n] = record.model
+        else:
+            self._ends[record.attempt] = record
 
     def recall(self, turn: TurnState) -> None:
         """Count what earlier processes did for a turn."""
         for attempt in turn.attempts:
+            self.take(attempt.record)
             if attempt.end is not None:
                 self.take(attempt.end)
 
     def usage(self) -> Usage:
         """The sum of what the provider counted."""
-        total = Usage()
+        return sum((Usage.of(end.usage) for end in self._ends.values()), Usage())
+
+    def cost(self, prices: Mapping[str, Price]) -> float | None:
+        """US dollars, each attempt at its model's price; None where a price is not known."""
+        from backstay.core.prices import price_of
+
+        total = 0.0
         for end in self._ends.values():
-            one = end.usage or {}
-            inputs, outputs = one.get("input_tokens_details"), one.get("output_tokens_details")
-            total.input_tokens += _count(one, "input_tokens")
-            total.cached_input_tokens += _count(inputs, "cached_tokens")
-            total.cache_write_input_tokens += _count(inputs, "cache_write_tokens")
-            total.output_tokens += _count(one, "output_tokens")
-            total.reasoning_output_tokens += _count(outputs, "reasoning_tokens")
+            model = self._models.get(end.attempt, "")
+            one = cost(Usage.of(end.usage), price_of(model, prices))
+            if one is None:
+                return None
+            total += one
         return total
 
     def uncounted(self) -> int:
         """Attempts that the provider answered without saying what they used: the cut ones."""
         ends = self._ends.values()
         return sum(1 for end in ends if not end.usage and end.outcome not in _UNSENT)
-
-
-def _count(usage: Any, name: str) -> int:
-    value = usage.get(name) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 class Past:

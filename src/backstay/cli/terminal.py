@@ -47,6 +47,12 @@ def _fit(text: str, width: int) -> str:
     return text
 
 
+def dollars(amount: float) -> str:
+    """An amount of US dollars with as many digits as tell it from nothing."""
+    digits = 2 if amount >= 1 or amount == 0 else 4
+    return f"${amount:,.{digits}f}" if round(amount, digits) or not amount else "under $0.0001"
+
+
 class Style(msgspec.Struct, frozen=True):
     """How a terminal may be used."""
 

@@ -4,18 +4,20 @@ Owns no table of prices (`prices`) and says nothing where a price is not known.
 """
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import msgspec
 
+Dollars = Annotated[float, msgspec.Meta(ge=0)]
 
-class Price(msgspec.Struct, frozen=True, kw_only=True):
+
+class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """US dollars per million tokens. Without a price of its own a sort of input costs as input."""
 
-    input: float
-    output: float
-    cached_input: float | None = None
-    cache_write: float | None = None
+    input: Dollars
+    output: Dollars
+    cached_input: Dollars | None = None
+    cache_write: Dollars | None = None
 
 
 class Usage(msgspec.Struct, frozen=True):
