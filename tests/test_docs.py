@@ -15,16 +15,19 @@ import msgspec
 import pytest
 
 from backstay import chaos, errors
-from backstay.cli.arguments import EXEC, parse_continue, parse_exec, parse_resume
+from backstay.cli.arguments import EXEC, NOT_HONOURED, parse_continue, parse_exec, parse_resume
+from backstay.core.dialect import Dialect
 from backstay.core.events import OutcomeKind
 from backstay.core.record import KINDS, Codec, Known, Status, TurnEnd
 from backstay.journal.lines import Code
-from backstay.runtime.config import Configuration, ProviderTable, load
+from backstay.runtime.config import load
+from backstay.runtime.keys import TABLES, Configuration, ProviderTable
 from tests.conftest import REPOSITORY
 from tests.sim import draw
 
 PAGES: Final = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")])
 README: Final = (REPOSITORY / "README.md").read_text()
+CONFIGURATION: Final = (REPOSITORY / "docs" / "configuration.md").read_text()
 JOURNAL: Final = (REPOSITORY / "docs" / "journal.md").read_text()
 RECORDS: Final[tuple[type[msgspec.Struct], ...]] = get_args(Known)
 
@@ -113,15 +116,22 @@ def _tree(root: type[errors.BackstayError]) -> Iterator[type[errors.BackstayErro
             yield from _tree(child)
 
 
-def test_every_key_of_the_configuration_is_in_the_readme() -> None:
-    """Each key of `config.toml`, of a provider block and of its dialect is named."""
-    dialect = type(ProviderTable().dialect)
-    section = README.partition("## Configuration")[2].partition("\n## ")[0]
-    tables = ("model_providers", "sandbox_workspace_write")
-    for name in (*Configuration.__struct_fields__, *ProviderTable.__struct_fields__):
-        assert name in tables or f"`{name}`" in section, name
-    for name in dialect.__struct_fields__:
-        assert f"`{name}`" in section, name
+@pytest.mark.parametrize(
+    "table", [Configuration, ProviderTable, Dialect, *TABLES.values()], ids=lambda one: one.__name__
+)
+def test_every_key_of_the_configuration_is_in_its_page(table: type[msgspec.Struct]) -> None:
+    """Each key of `config.toml`, of a provider block, of its dialect and of the other tables."""
+    known = ("model_providers", "sandbox_workspace_write", "profiles")
+    for name in table.__struct_fields__:
+        assert name in known or f"`{name}`" in CONFIGURATION or f".{name}`" in CONFIGURATION, name
+
+
+def test_every_flag_without_effect_is_in_its_page() -> None:
+    """As in the help, and no other."""
+    section = CONFIGURATION.partition("## Flags of")[2]
+    named = re.findall(r"`(--[\w-]+)`", section)
+    told = {max(one.names, key=len) for one in NOT_HONOURED}
+    assert set(named) == told - {"--image", "--output-schema"}
 
 
 def test_the_configuration_of_the_readme_is_taken_without_a_word(tmp_path: Path) -> None:
@@ -137,7 +147,8 @@ def test_every_flag_that_the_help_of_exec_names_is_accepted() -> None:
     """With a value where it takes one; none is a usage error."""
     for option in EXEC:
         for name in option.names:
-            value = [option.choices[-1] if option.choices else "k=v"] if option.value else []
+            text = "1" if option.value in ("N", "USD") else "k=v"
+            value = [option.choices[-1] if option.choices else text] if option.value else []
             last = ["resume"] if option.name in ("last", "all") else []
             more = ["--last"] if option.name == "all" else []
             parse_exec([*last, name, *value, *more])

@@ -154,11 +154,11 @@ def test_what_is_no_text_at_all_is_named_too(place: Place) -> None:
 
 def test_an_unknown_key_is_a_warning_with_the_nearest_one(place: Place) -> None:
     """Named with its line; an error where strictness is asked for."""
-    place.user('modle = "x"\n[model_providers.a]\nbas_url = "http://x"\n[tui]\nx = 1\n')
+    place.user('modle = "x"\n[model_providers.a]\nbas_url = "http://x"\n[zebra]\nx = 1\n')
     first, second, third = sorted(place.load().warnings)
     assert ":1: unknown key modle, did you mean model?" in first
     assert ":3: unknown key model_providers.a.bas_url, did you mean base_url?" in second
-    assert "unknown key tui" in third
+    assert "unknown key zebra" in third
     with pytest.raises(ConfigError, match="unknown key"):
         place.load(strict=True)
 

@@ -40,6 +40,16 @@ _COMMON: Final = (
     Option(("-o", "--output-last-message"), "write the answer to FILE, once it is there", "FILE"),
     Option(("--color",), "auto (default), always or never", "WHEN", ("auto", "always", "never")),
     Option(("--ephemeral",), "keep no session: it is removed at the end"),
+    Option(
+        ("-p", "--profile"), "[profiles.NAME] of config.toml, or NAME.config.toml beside it", "NAME"
+    ),
+    Option(("--oss",), "a local provider: the one that is configured as oss_provider, or runs"),
+    Option(
+        ("--local-provider",), "with --oss: which one (ollama, lmstudio, llamacpp, vllm)", "NAME"
+    ),
+    Option(("--max-steps",), "end the turn after N responses; it can be continued", "N"),
+    Option(("--max-tokens",), "end the turn once it has used N tokens, in and out", "N"),
+    Option(("--max-cost",), "end the turn once it has cost USD dollars", "USD"),
     Option(("--ignore-user-config",), "do not read config.toml of BACKSTAY_HOME"),
     Option(("--strict-config",), "an unknown key in config.toml is an error"),
     Option(("--skip-git-repo-check",), "accepted: no git repository is asked for"),
@@ -48,15 +58,8 @@ _COMMON: Final = (
 _IGNORED: Final = (
     Option(("-i", "--image"), value="FILE", many=True, ignored="images are not sent yet; left out"),
     Option(("--output-schema",), value="FILE", ignored="the answer is not held to a schema yet"),
-    Option(("-p", "--profile"), value="NAME", ignored="there are no profiles; it changes nothing"),
     Option(("--enable",), value="FEATURE", ignored="there are no feature flags to enable"),
     Option(("--disable",), value="FEATURE", ignored="there are no feature flags to disable"),
-    Option(("--oss",), ignored="no local provider is chosen; set one with -c model_provider=NAME"),
-    Option(
-        ("--local-provider",),
-        value="NAME",
-        ignored="no local provider is chosen; set one with -c model_provider=NAME",
-    ),
     Option(("--approve-for-me",), ignored="nothing asks for approval yet, nothing is reviewed"),
     Option(("--dangerously-bypass-hook-trust",), ignored="there are no hooks to run"),
     Option(("--worktree",), ignored="no worktree is made; the session runs in the folder itself"),
@@ -98,6 +101,12 @@ class Run(msgspec.Struct, kw_only=True):
     ephemeral: bool = False
     user_config: bool = True
     strict: bool = False
+    profile: str = ""
+    oss: bool = False
+    local_provider: str = ""
+    max_steps: int | None = None
+    max_tokens: int | None = None
+    max_cost: float | None = None
     notes: list[str] = []
     """What was asked for and is not done, one line each."""
     help: Literal["", "exec", "resume", "continue"] = ""
@@ -184,6 +193,9 @@ def _common(given: Given) -> Run:
         )
     if given.has("bypass"):
         sandbox = "danger-full-access"
+    notes = list(given.ignored)
+    if given.has("local-provider") and not given.has("oss"):
+        notes.append("--local-provider: without --oss it changes nothing")
     return Run(
         model=given.last("model"),
         overrides=given.all("config"),
@@ -196,6 +208,35 @@ def _common(given: Given) -> Run:
         ephemeral=given.has("ephemeral"),
         user_config=not given.has("ignore-user-config"),
         strict=given.has("strict-config"),
-        notes=given.ignored,
+        profile=given.last("profile"),
+        oss=given.has("oss"),
+        local_provider=given.last("local-provider"),
+        max_steps=_whole(given, "max-steps"),
+        max_tokens=_whole(given, "max-tokens"),
+        max_cost=_dollars(given, "max-cost"),
+        notes=notes,
         version=given.has("version"),
     )
+
+
+def _whole(given: Given, name: str) -> int | None:
+    """The value as a whole number above 0, None where the flag was not given."""
+    if not given.has(name):
+        return None
+    text = given.last(name).replace("_", "")
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--{name} {given.last(name)}: it takes a whole number above 0")
+    return int(text)
+
+
+def _dollars(given: Given, name: str) -> float | None:
+    """The value as a sum of money above 0, None where the flag was not given."""
+    if not given.has(name):
+        return None
+    try:
+        sum_of = float(given.last(name).removeprefix("$"))
+    except ValueError:
+        sum_of = 0.0
+    if not 0 < sum_of < float("inf"):
+        raise UsageError(f"--{name} {given.last(name)}: it takes US dollars above 0, as 1.50")
+    return sum_of

@@ -16,7 +16,7 @@ from backstay.cli.prompt import read_prompt
 from backstay.cli.signals import Signals
 from backstay.cli.sink import Sink
 from backstay.errors import BackstayError, UnknownSession, UsageError
-from backstay.runtime.config import default_home, load
+from backstay.runtime.config import Loaded, default_home, load
 from backstay.runtime.session import Session
 from backstay.runtime.settings import Settings, settings
 from backstay.runtime.watch import Finished
@@ -56,6 +56,7 @@ class _Conversation:
         self._signals = signals
         self._out, self._err = Sink(1), Sink(2)
         self._session: Session | None = None
+        self._local_model = ""
         self._settings = self._configure()
         _check_output(asked.output)
         self._prompt = ""
@@ -89,7 +90,7 @@ class _Conversation:
         cwd = _folder(asked.cwd)
         # An ephemeral session has a home of its own, but is configured like any other.
         home = default_home(os.environ)
-        loaded = load(home, cwd, asked.overrides, user_file=asked.user_config, strict=asked.strict)
+        loaded = self._load(home, cwd)
         mode = asked.sandbox or loaded.configuration.sandbox_mode or "workspace-write"
         if mode == "read-only":
             raise UsageError(
@@ -100,7 +101,7 @@ class _Conversation:
             os.environ,
             home=self._home,
             cwd=cwd,
-            model=asked.model,
+            model=asked.model or self._local_model,
             moved=bool(asked.cwd),
             add_dirs=asked.add_dirs,
             ephemeral=asked.ephemeral,
@@ -111,6 +112,21 @@ class _Conversation:
         if mode == "workspace-write":
             self._say(UNCONFINED)
         return made
+
+    def _load(self, home: str, cwd: str) -> Loaded:
+        """The configuration; with `--oss` its provider is a local one."""
+        asked = self._asked
+        how = {"user_file": asked.user_config, "strict": asked.strict}
+        loaded = load(home, cwd, asked.overrides, profile=asked.profile, **how)
+        if not asked.oss:
+            return loaded
+        from backstay.runtime.local import local_provider
+        from backstay.runtime.presets import LOCAL
+
+        name = local_provider(asked.local_provider, loaded.configuration.oss_provider)
+        self._local_model = LOCAL[name]
+        chosen = [*asked.overrides, f'model_provider="{name}"']
+        return load(home, cwd, chosen, profile=asked.profile, **how)
 
     def _model_of_session(self) -> str:
         """The model that the session to be resumed ran on; "" for a new one."""

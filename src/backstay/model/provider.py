@@ -62,6 +62,10 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     connect_timeout_ms: int = 10_000
     reasoning: bool = False
     """Ask for reasoning summaries also where no effort is set."""
+    summary: str = "auto"
+    """Which summaries of reasoning are asked for; "none": none."""
+    verbosity: str = ""
+    """How long answers are to be, where the model takes that: low, medium or high."""
     dialect: Dialect = Dialect()
 
     def __post_init__(self) -> None:
@@ -100,20 +104,40 @@ def body(
             "tool_choice": "auto",
             "parallel_tool_calls": True,
         }
-    if request.effort:
-        fields["reasoning"] = {"effort": request.effort, "summary": "auto"}
-    elif provider.reasoning:
-        fields["reasoning"] = {"summary": "auto"}
+    if reasoning := _reasoning(request, provider):
+        fields["reasoning"] = reasoning
     fields |= {"store": provider.dialect.store, "stream": True}
     if provider.dialect.encrypted_reasoning:
         fields["include"] = [ENCRYPTED_REASONING]
     fields["prompt_cache_key"] = request.session
-    if text:
-        fields["text"] = text
+    spoken = {"verbosity": provider.verbosity} if provider.verbosity else {}
+    if text or spoken:
+        fields["text"] = {**spoken, **(text or {})}
+    for name in request.without:
+        _leave_out(fields, name)
     try:
         return msgspec.json.encode(fields)
     except UnicodeEncodeError:  # a lone surrogate, which UTF-8 can't carry
         return msgspec.json.encode(scrub(fields))
+
+
+def _leave_out(fields: dict[str, Any], name: str) -> None:
+    """Take a field out that the provider refused, and what it stood in if that is empty then."""
+    outer, _, inner = name.partition(".")
+    held = fields.get(outer)
+    if inner and isinstance(held, dict):
+        held.pop(inner, None)
+        if not held:
+            del fields[outer]
+    elif not inner:
+        fields.pop(outer, None)
+
+
+def _reasoning(request: Request, provider: Provider) -> dict[str, str]:
+    asked = {"effort": request.effort} if request.effort else {}
+    if provider.summary != "none" and (asked or provider.reasoning or provider.summary != "auto"):
+        asked["summary"] = provider.summary
+    return asked
 
 
 def http_request(

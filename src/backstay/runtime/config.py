@@ -1,73 +1,28 @@
 """Configuration: `config.toml` of BACKSTAY_HOME, the project's `.backstay/config.toml`, `-c`.
 
-Owns the keys, where each may come from, and what is said about a wrong one. Names are Codex's where
-Codex has them. A project's file is somebody else's text: it can't say where requests go.
+Owns where keys come from, which source goes first, and what is said about a wrong one; the keys are
+in `keys`. A project's file is somebody else's text: it can't say where requests go.
 """
 
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
-from msgspec import Meta
 
-from backstay.core.dialect import Dialect
-from backstay.errors import ConfigError
+from backstay.errors import ConfigError, UsageError
+from backstay.runtime.keys import (
+    FROM_A_PROJECT,
+    OF_CODEX,
+    TABLES,
+    Configuration,
+    ProviderTable,
+)
+from backstay.runtime.presets import PRESETS
 
 FILE: Final = "config.toml"
 PROJECT_FOLDER: Final = ".backstay"
-
-Count = Annotated[int, Meta(ge=0)]
-Positive = Annotated[int, Meta(gt=0)]
-Text = Annotated[str, Meta(min_length=1)]
-
-
-class ProviderTable(msgspec.Struct, frozen=True, kw_only=True):
-    """`[model_providers.NAME]`."""
-
-    base_url: str = ""
-    name: str = ""
-    env_key: str = ""
-    """The environment variable that holds the key."""
-    wire_api: Literal["responses"] = "responses"
-    http_headers: dict[str, str] = {}
-    env_http_headers: dict[str, str] = {}
-    query_params: dict[str, str] = {}
-    request_max_retries: Count | None = None
-    stream_max_retries: Count | None = None
-    stream_idle_timeout_ms: Positive | None = None
-    connect_timeout_ms: Positive | None = None
-    reasoning: bool = False
-    dialect: Dialect = Dialect()
-    """Ours: what the provider understands, one flag per known difference."""
-
-
-class SandboxTable(msgspec.Struct, frozen=True, kw_only=True):
-    """`[sandbox_workspace_write]`."""
-
-    writable_roots: list[str] = []
-    network_access: bool = True
-
-
-class Configuration(msgspec.Struct, kw_only=True):
-    """The keys of `config.toml`, all optional."""
-
-    model: Text = ""
-    model_provider: Text = "openai"
-    model_providers: dict[str, Any] = {}
-    model_reasoning_effort: Text = ""
-    model_context_window: Positive | None = None
-    model_auto_compact_token_limit: Positive | None = None
-    project_doc_max_bytes: Count = 32 * 1024
-    openai_base_url: str = ""
-    approval_policy: str | dict[str, Any] = "never"
-    sandbox_mode: Literal["", "read-only", "workspace-write", "danger-full-access"] = ""
-    sandbox_workspace_write: SandboxTable = SandboxTable()
-    web_search: str = "disabled"
-    mcp_servers: dict[str, Any] = {}
-    command_grace_seconds: Annotated[float, Meta(ge=0)] = 60.0
-    """Ours: how long commands outlive an agent that died."""
 
 
 class Loaded(msgspec.Struct):
@@ -78,19 +33,6 @@ class Loaded(msgspec.Struct):
     warnings: list[str]
     base_url_given: bool
     """`openai_base_url` came with `-c`, which goes before the environment."""
-
-
-FROM_A_PROJECT: Final = frozenset(
-    {
-        "model",
-        "model_reasoning_effort",
-        "model_context_window",
-        "model_auto_compact_token_limit",
-        "web_search",
-    }
-)
-"""What a project's file may set: nothing that sends the key or the text elsewhere, runs a program,
-or widens what commands may do."""
 
 
 def default_home(environ: Mapping[str, str], platform: str = sys.platform) -> str:
@@ -107,17 +49,22 @@ def default_home(environ: Mapping[str, str], platform: str = sys.platform) -> st
 
 
 def load(
-    home: str, cwd: str, overrides: Sequence[str], *, user_file: bool = True, strict: bool = False
+    home: str,
+    cwd: str,
+    overrides: Sequence[str],
+    *,
+    user_file: bool = True,
+    strict: bool = False,
+    profile: str = "",
 ) -> Loaded:
     """Read and merge it all. Raises `ConfigError` naming the file and the line.
 
-    `strict`: an unknown key is an error, not a warning.
+    `strict`: an unknown key is an error, not a warning. `profile` goes before the key of that name.
     """
-    sources: list[_Source] = []
-    if user_file:
-        sources += _read(os.path.join(home, FILE), project=False)
-    sources += _read(_project_file(home, cwd), project=True)
-    sources += [_override(text) for text in overrides]
+    user = _read(os.path.join(home, FILE), project=False) if user_file else []
+    project = _read(_project_file(home, cwd), project=True)
+    options = [_override(text) for text in overrides]
+    sources = [*user, *_profile(profile, home, [*user, *options]), *project, *options]
     warnings: list[str] = []
     merged: dict[str, Any] = {}
     for source in sources:
@@ -137,10 +84,12 @@ class _Source(msgspec.Struct):
     text: str = ""
     project: bool = False
     option: bool = False
+    inside: tuple[str, ...] = ()
+    """Where in the text the table stands."""
 
     def at(self, path: Sequence[str]) -> str:
         """The label, with the line where the key stands."""
-        line = _line(self.text, path) if self.text else 0
+        line = _line(self.text, [*self.inside, *path]) if self.text else 0
         return f"{self.label}:{line}" if line else self.label
 
 
@@ -161,6 +110,41 @@ def _read(path: str, *, project: bool) -> list[_Source]:
         line = raw.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}:{line}: it is not UTF-8") from None
     return [_Source(path, _parse(text, path), text, project=project)]
+
+
+def _profile(asked: str, home: str, sources: "list[_Source]") -> "list[_Source]":
+    """The profile that is asked for, else the one that the key names; none without either.
+
+    Its table is `[profiles.NAME]`, its file `NAME.config.toml` beside the user's. Raises
+    `UsageError` for one that is nowhere.
+    """
+    named = [one.table["profile"] for one in sources if isinstance(one.table.get("profile"), str)]
+    name = asked or (named[-1] if named else "")
+    if not name:
+        return []
+    found: list[_Source] = []
+    known: set[str] = set()
+    for source in sources:
+        tables = source.table.get("profiles")
+        for key, table in tables.items() if isinstance(tables, dict) else ():
+            known.add(key)
+            if key == name and isinstance(table, dict):
+                inside = ("profiles", name)
+                found.append(_Source(source.label, dict(table), source.text, inside=inside))
+    if os.path.basename(name) == name:
+        found += _read(os.path.join(home, f"{name}.{FILE}"), project=False)
+    if not found:
+        known |= {one.removesuffix(f".{FILE}") for one in _names(home) if one.endswith(f".{FILE}")}
+        have = f"there are {', '.join(sorted(known))}" if known else "there is none"
+        raise UsageError(f"no profile {name}: {have} (write [profiles.{name}] into {FILE})")
+    return found
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def _parse(text: str, path: str) -> dict[str, Any]:
@@ -232,7 +216,11 @@ def _check(source: _Source, warnings: list[str], *, strict: bool) -> None:
             )
         for key in refused:
             del source.table[key]
-    for path in _unknown(source.table):
+    unknown = _unknown(source.table)
+    of_codex = [".".join(path) for path in unknown if path[-1] in OF_CODEX]
+    if of_codex:
+        warnings.append(f"{source.label}: {', '.join(of_codex)}: without effect here")
+    for path in [path for path in unknown if path[-1] not in OF_CODEX]:
         name = ".".join(path)
         hint = _nearest(path)
         line = f"{source.at(path)}: unknown key {name}{hint}"
@@ -243,12 +231,11 @@ def _check(source: _Source, warnings: list[str], *, strict: bool) -> None:
 
 
 _KEYS: Final = frozenset(Configuration.__struct_fields__)
-_TABLES: Final = {"sandbox_workspace_write": SandboxTable}
 
 
 def _unknown(table: dict[str, Any]) -> list[list[str]]:
     found = [[key] for key in table if key not in _KEYS]
-    for name, kind in _TABLES.items():
+    for name, kind in TABLES.items():
         inner = table.get(name)
         if isinstance(inner, dict):
             found += [[name, key] for key in inner if key not in kind.__struct_fields__]
@@ -267,7 +254,7 @@ def _nearest(path: list[str]) -> str:
     if path[0] == "model_providers":
         known = ProviderTable.__struct_fields__
     elif len(path) > 1:
-        known = _TABLES[path[0]].__struct_fields__
+        known = TABLES[path[0]].__struct_fields__
     near = difflib.get_close_matches(path[-1], known, 1)
     return f", did you mean {near[0]}?" if near else "; it has no effect"
 
@@ -279,6 +266,13 @@ def _convert(table: dict[str, Any], sources: list[_Source]) -> Configuration:
     except msgspec.ValidationError as error:
         raise _wrong(error, [], sources) from None
     for name, inner in configuration.model_providers.items():
+        if isinstance(inner, dict) and inner.get("wire_api") == "chat":
+            path = ["model_providers", name, "wire_api"]
+            source = next(one for one in reversed(sources) if path[0] in one.table)
+            raise ConfigError(
+                f"{source.at(path)}: {'.'.join(path)}: only the Responses API is spoken here: "
+                'write "responses", or leave it out'
+            )
         try:
             msgspec.convert(inner, ProviderTable)
         except msgspec.ValidationError as error:
@@ -298,10 +292,15 @@ def _wrong(
 
 
 def _providers(configuration: Configuration) -> dict[str, ProviderTable]:
-    return {
-        name: msgspec.convert(table, ProviderTable)
-        for name, table in configuration.model_providers.items()
-    }
+    """The blocks, and the chosen provider; a block goes before what is built in, key by key."""
+    found: dict[str, ProviderTable] = {}
+    for name in {*configuration.model_providers, configuration.model_provider}:
+        table: dict[str, Any] = {}
+        _merge(table, PRESETS.get(name, {}))
+        _merge(table, configuration.model_providers.get(name, {}))
+        if table:
+            found[name] = msgspec.convert(table, ProviderTable)
+    return found
 
 
 def _not_honoured(configuration: Configuration, merged: dict[str, Any]) -> list[str]:

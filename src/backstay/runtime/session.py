@@ -31,6 +31,7 @@ from backstay.runtime import leftovers, watch
 from backstay.runtime.basis import Bases
 from backstay.runtime.driver import Deliver, Driver
 from backstay.runtime.instructions import environment, last_environment
+from backstay.runtime.keys import ShellTable
 from backstay.runtime.sending import Sending
 from backstay.runtime.settings import Settings
 from backstay.runtime.toolbox import own_tools
@@ -332,7 +333,14 @@ class _Crew:
 
 
 def _environment(settings: Settings) -> Mapping[str, str]:
-    return shell.environment(os.environ, KEYS | {CRASH} | frozenset(settings.hidden))
+    environ: Mapping[str, str] = os.environ
+    policy = settings.inherited
+    if policy != ShellTable():
+        from backstay.runtime.inherited import inherited
+
+        environ = inherited(policy, os.environ)
+    quiet = shell.environment(environ, KEYS | {CRASH} | frozenset(settings.hidden))
+    return quiet | {name: value for name, value in policy.set.items() if name in environ}
 
 
 def _crash_points() -> "Points | None":

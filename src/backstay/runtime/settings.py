@@ -10,7 +10,9 @@ import msgspec
 
 from backstay.errors import UsageError
 from backstay.model.provider import Provider, Secret
-from backstay.runtime.config import Loaded, ProviderTable
+from backstay.runtime.config import Loaded
+from backstay.runtime.keys import ProviderTable, ShellTable
+from backstay.runtime.presets import ADDRESSES, PRESETS
 
 OPENAI = "https://api.openai.com/v1"
 
@@ -37,6 +39,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that commands outlive a dead agent."""
     hidden: tuple[str, ...] = ()
     """Environment variables that hold keys, beside the usual ones: no command gets to see them."""
+    inherited: ShellTable = ShellTable()
+    """What commands inherit of the environment, beside those."""
     ephemeral: bool = False
     """The session is removed at its end."""
 
@@ -79,6 +83,7 @@ def settings(
         compact_at=configuration.model_auto_compact_token_limit,
         grace=configuration.command_grace_seconds,
         hidden=tuple(name for name in hidden if name),
+        inherited=configuration.shell_environment_policy,
         ephemeral=ephemeral,
     )
 
@@ -91,14 +96,23 @@ def provider(loaded: Loaded, environ: Mapping[str, str]) -> Provider:
         return _openai(loaded, table or ProviderTable(), environ)
     if table is None:
         raise UsageError(
-            f"model_provider {name}: there is no [model_providers.{name}] in config.toml"
+            f"model_provider {name}: there is no [model_providers.{name}] in config.toml, "
+            f"and built in are {', '.join(sorted(PRESETS))}"
         )
     if not table.base_url:
-        raise UsageError(f"[model_providers.{name}] needs a base_url")
+        like = f": {ADDRESSES[name]}" if name in ADDRESSES else ""
+        raise UsageError(f"[model_providers.{name}] needs a base_url{like}")
     key = environ.get(table.env_key, "").strip() if table.env_key else ""
     if table.env_key and not key:
-        raise UsageError(f"provider {name}: set {table.env_key} to its API key")
-    return _provider(name, table, table.base_url, key)
+        how = f" ({table.env_key_instructions})" if table.env_key_instructions else ""
+        raise UsageError(f"provider {name}: set {table.env_key} to its API key{how}")
+    if table.requires_openai_auth and not table.env_key:
+        key = _openai_key(environ)
+    return _provider(loaded, name, table, table.base_url, key)
+
+
+def _openai_key(environ: Mapping[str, str]) -> str:
+    return (environ.get("CODEX_API_KEY") or environ.get("OPENAI_API_KEY") or "").strip()
 
 
 def _openai(loaded: Loaded, table: ProviderTable, environ: Mapping[str, str]) -> Provider:
@@ -106,15 +120,15 @@ def _openai(loaded: Loaded, table: ProviderTable, environ: Mapping[str, str]) ->
     configured = loaded.configuration.openai_base_url or table.base_url
     from_environment = environ.get("OPENAI_BASE_URL", "").strip()
     url = configured if loaded.base_url_given else from_environment or configured
-    key = (environ.get("CODEX_API_KEY") or environ.get("OPENAI_API_KEY") or "").strip()
+    key = _openai_key(environ)
     if table.env_key:
         key = environ.get(table.env_key, "").strip()
     if not key and not url:
         raise UsageError("no API key: set OPENAI_API_KEY, or choose another model_provider")
-    return _provider("openai", table, url or OPENAI, key)
+    return _provider(loaded, "openai", table, url or OPENAI, key)
 
 
-def _provider(name: str, table: ProviderTable, base_url: str, key: str) -> Provider:
+def _provider(loaded: Loaded, name: str, table: ProviderTable, base_url: str, key: str) -> Provider:
     chosen = {
         field: value
         for field in (
@@ -125,6 +139,7 @@ def _provider(name: str, table: ProviderTable, base_url: str, key: str) -> Provi
         )
         if (value := getattr(table, field)) is not None
     }
+    configuration = loaded.configuration
     return Provider(
         name=name,
         base_url=base_url.strip(),
@@ -133,6 +148,8 @@ def _provider(name: str, table: ProviderTable, base_url: str, key: str) -> Provi
         env_http_headers=table.env_http_headers,
         query_params=table.query_params,
         reasoning=table.reasoning,
+        summary=configuration.model_reasoning_summary,
+        verbosity=configuration.model_verbosity,
         dialect=table.dialect,
         **chosen,
     )
