@@ -20,6 +20,8 @@ class BackstayError(Exception):
     """The root of the tree."""
 
     exit_code = 1
+    session_id = ""
+    """The session that it concerns, where a turn of one failed: running it again goes on there."""
 
 
 class UsageError(BackstayError):

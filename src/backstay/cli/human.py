@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from backstay.cli import calls
-from backstay.cli.kept import Kept, Past, Totals, is_answer, last_message, reasoning_text
+from backstay.cli.kept import Past, Totals
 from backstay.cli.shown import Shown
 from backstay.cli.sink import Sink
 from backstay.cli.terminal import BOLD, DIM, GREEN, RED, YELLOW, Style, dollars, harmless, one_line
 from backstay.core.items import Item, kind, message_text, tool_name
+from backstay.core.kept import Kept, is_answer, last_message, reasoning_text
 from backstay.core.record import Attempt, AttemptEnd, Call, ItemRecord, Known, Output
 from backstay.core.retry import explain
 from backstay.core.usage import Price

@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 
 from backstay.cli import calls
-from backstay.cli.kept import Kept, Past, Totals, is_answer, last_message, reasoning_text
+from backstay.cli.kept import Past, Totals
 from backstay.core.items import Item, kind, message_text, tool_name
+from backstay.core.kept import Kept, is_answer, last_message, reasoning_text
 from backstay.core.record import AttemptEnd, Call, ItemRecord, Known, Output, Prompt, scrub
 from backstay.core.retry import explain
 from backstay.runtime.watch import Finished, Noticed, Recorded, Started, Waiting, WatchEvent

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from backstay.cli import calls
-from backstay.cli.kept import reasoning_text
 from backstay.cli.options import Option, read, table
 from backstay.cli.terminal import harmless, one_line
 from backstay.core.items import kind, message_text
+from backstay.core.kept import reasoning_text
 from backstay.core.record import (
     AnyRecord,
     Attempt,
