@@ -6,11 +6,22 @@ from typing import Final, Literal
 import msgspec
 
 from backstay.core.items import message_text
-from backstay.core.record import AnyRecord, Compaction, Late, Note, Prompt, Repair, Session, TurnEnd
+from backstay.core.record import (
+    AnyRecord,
+    Compaction,
+    Fork,
+    Late,
+    Note,
+    Prompt,
+    Repair,
+    Session,
+    TurnEnd,
+)
 from backstay.errors import StorageError, UnknownSession, UsageError
 from backstay.journal.disk import Absent, Disk, File
 from backstay.journal.folders import journal_path, session_folder, sessions_root
 from backstay.journal.ids import is_id, is_prefix, seconds
+from backstay.journal.label import read_label
 from backstay.journal.lines import Found, parts
 
 _STEPS: Final = (16 * 1024, 256 * 1024, 2 * 1024 * 1024)
@@ -34,19 +45,31 @@ class Entry(msgspec.Struct, kw_only=True):
     active: float
     prompt: str = ""
     """The beginning of its first prompt, on one line."""
+    title: str = ""
+    """The name that the user gave it; "" without one."""
+    archived: bool = False
     ended: End
+
+    @property
+    def name(self) -> str:
+        """What a listing calls it."""
+        return self.title or self.prompt
 
 
 def list_sessions(disk: Disk, home: str) -> list[Entry]:
     """All sessions, the last active first. What can't be read is listed as such."""
-    return [_entry(disk, path, active) for active, path in _by_activity(disk, home)]
+    return [read_entry(disk, path, active) for active, path in _by_activity(disk, home)]
 
 
 def last(disk: Disk, home: str, cwd: str | None = None) -> str | None:
-    """The folder of the last active session that can be resumed, of any or of one `cwd`."""
+    """The folder of the last active session that can be resumed, of any or of one `cwd`.
+
+    Archived sessions are passed over.
+    """
     for active, path in _by_activity(disk, home):
-        entry = _entry(disk, path, active)
-        if entry.ended not in ("empty", "unreadable") and cwd in (None, entry.cwd):
+        entry = read_entry(disk, path, active)
+        resumable = entry.ended not in ("empty", "unreadable") and not entry.archived
+        if resumable and cwd in (None, entry.cwd):
             return path
     return None
 
@@ -66,7 +89,7 @@ def find(disk: Disk, home: str, name: str) -> str:
         path = session_folder(home, wanted)
         if _is_folder(disk, path):
             return path
-    found = [path for path in _folders(disk, home) if path.rpartition("/")[2].startswith(wanted)]
+    found = [path for path in folders(disk, home) if path.rpartition("/")[2].startswith(wanted)]
     if not found:
         raise UnknownSession(f"no session {wanted} in {home}: `sessions list` shows what is there")
     if len(found) > 1:
@@ -74,7 +97,7 @@ def find(disk: Disk, home: str, name: str) -> str:
     return found[0]
 
 
-def _folders(disk: Disk, home: str) -> Iterator[str]:
+def folders(disk: Disk, home: str) -> Iterator[str]:
     """Every session's folder, newest day first."""
     levels = [sessions_root(home)]
     for _ in range(3):
@@ -103,7 +126,7 @@ def _is_folder(disk: Disk, path: str) -> bool:
 
 
 def _by_activity(disk: Disk, home: str) -> list[tuple[float, str]]:
-    return sorted(((_activity(disk, path), path) for path in _folders(disk, home)), reverse=True)
+    return sorted(((_activity(disk, path), path) for path in folders(disk, home)), reverse=True)
 
 
 def _activity(disk: Disk, path: str) -> float:
@@ -113,9 +136,12 @@ def _activity(disk: Disk, path: str) -> float:
         return seconds(path.rpartition("/")[2])
 
 
-def _entry(disk: Disk, path: str, active: float) -> Entry:
+def read_entry(disk: Disk, path: str, active: float) -> Entry:
+    """What the files in a session's folder say of it; never fails."""
     session = path.rpartition("/")[2]
     entry = Entry(id=session, path=path, started=seconds(session), active=active, ended="empty")
+    label = read_label(disk, path)
+    entry.title, entry.archived = label.title, label.archived
     try:
         with disk.open(journal_path(path)) as file:
             size = file.size()
@@ -157,6 +183,8 @@ def _how_it_ended(file: File, size: int) -> End:
             newest = telling[-1]
             if isinstance(newest, TurnEnd):
                 return newest.outcome
+            if isinstance(newest, Fork):
+                return newest.ended
             return "empty" if isinstance(newest, Session) else "cut"
         if step >= size:
             return "empty"
