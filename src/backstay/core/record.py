@@ -195,7 +195,7 @@ class Fork(Record, tag="fork"):
     origin: Origin
     must: bool
     format: int = FORMAT
-    ended: str = ""
+    ended: Literal["completed", "failed", "interrupted", "superseded"] = "completed"
     """The outcome of the last shared turn."""
     item: Item | None = None
     """What the model is told about commands that it can't reach from here."""

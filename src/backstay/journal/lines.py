@@ -20,8 +20,9 @@ _BUDGET: Final = 32
 """A damaged line is searched for whole records with at most so many passes over it."""
 
 Code = Literal[
-    "torn", "zeros", "garbage", "checksum", "duplicate", "order", "conflict", "missing", "header"
-]
+    "torn", "zeros", "garbage", "checksum", "duplicate", "order", "conflict", "missing", "header",
+    "shared",
+]  # fmt: skip
 
 
 class Damage(msgspec.Struct):

@@ -18,6 +18,8 @@ from backstay.core.record import (
     AnyRecord,
     Basis,
     Compaction,
+    Fork,
+    Origin,
     Prompt,
     Repair,
     Session,
@@ -25,6 +27,9 @@ from backstay.core.record import (
 )
 from backstay.errors import EmptySession
 from backstay.journal.disk import Absent, Disk, File
+from backstay.journal.folders import home_of, journal_path, parent, session_folder
+from backstay.journal.ids import is_id
+from backstay.journal.lineage import LONGEST_CHAIN, digest, locate, origin_of, reaches
 from backstay.journal.lines import Damage, Found, Part, line_start, parts
 
 BLOCK: Final = 64 * 1024
@@ -93,11 +98,34 @@ def read(
         raise _nothing(path) from None
     with file:
         size = file.size()
-        found, begin = _gather(file, size, everything=everything, longest=longest)
+        own = _sheet(file, size, everything=everything, longest=longest)
         unclosed = size > 0 and file.read(size - 1, 1) != b"\n"
-    if not any(isinstance(part, Found) for part in found):
+    if not own.kept:
         raise _nothing(path)
-    return _reading(found, size, unclosed=unclosed, from_start=begin == 0, everything=everything)
+    return _reading(_chain(disk, path, own, everything=everything, longest=longest), size, unclosed)
+
+
+def sheets(disk: Disk, path: str, *, everything: bool = False) -> list["Sheet"]:
+    """What `read` reads, file by file, the session's own first.
+
+    Raises `EmptySession` if there is no whole record, `StorageError`.
+    """
+    try:
+        with disk.open(path) as file:
+            own = _sheet(file, file.size(), everything=everything, longest=LONGEST_LINE)
+    except Absent:
+        raise _nothing(path) from None
+    if not own.kept:
+        raise _nothing(path)
+    return _chain(disk, path, own, everything=everything, longest=LONGEST_LINE)
+
+
+def _chain(disk: Disk, path: str, own: "Sheet", *, everything: bool, longest: int) -> list["Sheet"]:
+    folder = parent(path)
+    own.session = folder.rpartition("/")[2]
+    if own.origin is None:
+        return [own]
+    return [own, *inherited(disk, home_of(folder), own, everything=everything, longest=longest)]
 
 
 def walk(disk: Disk, path: str, *, longest: int = LONGEST_LINE) -> Iterator[Part]:
@@ -178,31 +206,121 @@ def _joins(last: Damage, part: Damage, told: int) -> bool:
     return last.code == part.code and part.offset - (last.offset + last.length) <= 1
 
 
-def _reading(
-    found: list[Part], size: int, *, unclosed: bool, from_start: bool, everything: bool
-) -> Reading:
+class Sheet(msgspec.Struct):
+    """What was read of one file: its whole records by number, and what is wrong with it."""
+
+    kept: list[Found]
+    damage: list[Damage]
+    news: list[Damage]
+    """The damage that the file itself does not state."""
+    whole: bool
+    """Nothing of the file was left out."""
+    origin: Origin | None = None
+    """Where what stands before its first record is, if the file is a fork's and doesn't hold it."""
+    session: str = ""
+    """The id of the session whose file it is."""
+
+
+def _sheet(
+    file: File, end: int, *, everything: bool, longest: int, upto: int | None = None
+) -> Sheet:
+    """A file's records before some offset, none above `upto`."""
+    found, begin = _gather(file, end, everything=everything, longest=longest)
+    if upto is not None:
+        found = [part for part in found if isinstance(part, Damage) or part.record.n <= upto]
     anchor = None if everything else _anchor(found)
     left_out = 0 if anchor is None else _left_out(found, anchor)
     found = found[left_out:]
     kept, damage = _settled(found, 0 if anchor is None else anchor.record.n)
     damage += [part for part in found if isinstance(part, Damage)]
-    if anchor is None and from_start and not isinstance(kept[0].record, Session):
+    whole = anchor is None and begin == 0
+    if whole and kept and not isinstance(kept[0].record, Session):
         damage.append(Damage("header", 0, 0, "the header is missing"))
     damage += _gaps(kept, damage)
     damage.sort(key=lambda part: part.offset)
-    records = [part.record for part in kept]
-    news = _news(damage, kept)
+    origin = origin_of(kept) if whole else None
+    if origin is not None and reaches(kept, origin):
+        origin = None
+    return Sheet(kept, damage, _news(damage, kept), whole, origin)
+
+
+def inherited(
+    disk: Disk, home: str, fork: Sheet, *, everything: bool = False, longest: int = LONGEST_LINE
+) -> Iterator[Sheet]:
+    """The sheets that come before a fork's own, nearest first.
+
+    What can't be had is a sheet without records that says so. Raises `StorageError`.
+    """
+    origin, seen = fork.origin, {fork.session}
+    while origin is not None:
+        lost = f"records 1 to {origin.upto} are missing: they stand in session {origin.parent[:80]}"
+        if origin.parent in seen or len(seen) > LONGEST_CHAIN or not is_id(origin.parent):
+            yield _lost(f"{lost}, which can't be")
+            return
+        seen.add(origin.parent)
+        try:
+            file = disk.open(journal_path(session_folder(home, origin.parent)))
+        except Absent:
+            yield _lost(f"{lost}, which is gone")
+            return
+        with file:
+            place = locate(file, origin, longest)
+            if place.strange:
+                yield _lost(f"{lost}, which is not what it was")
+                return
+            sheet = _sheet(
+                file, place.end, everything=everything, longest=longest, upto=origin.upto
+            )
+        _name(sheet, origin)
+        yield sheet
+        origin = sheet.origin
+
+
+def _lost(text: str) -> Sheet:
+    damage = [Damage("shared", 0, 0, text)]
+    return Sheet([], damage, damage, whole=False)
+
+
+def _name(sheet: Sheet, origin: Origin) -> None:
+    """Say of damage in another file where it is, and that the last shared record is lost."""
+    if not sheet.kept or sheet.kept[-1].record.n != origin.upto:
+        lost = Damage("shared", 0, 0, f"record {origin.upto}, the last shared one, is missing")
+        sheet.damage.append(lost)
+        sheet.news.append(lost)
+    sheet.session = origin.parent
+    named = {id(part): _named(part, origin.parent) for part in sheet.damage}
+    sheet.damage = [named[id(part)] for part in sheet.damage]
+    sheet.news = [named[id(part)] for part in sheet.news]
+
+
+def _named(part: Damage, session: str) -> Damage:
+    return msgspec.structs.replace(part, text=f"in session {session}: {part.text}")
+
+
+def _reading(chain: list[Sheet], size: int, unclosed: bool) -> Reading:  # noqa: FBT001
+    """What the own file says (the first sheet), behind what it shares with others."""
+    own = chain[0]
+    found = [part for sheet in reversed(chain) for part in sheet.kept]
+    before = [part for sheet in reversed(chain[1:]) for part in sheet.damage]
+    news = [part for sheet in reversed(chain[1:]) for part in sheet.news]
+    origin = own.origin
+    if origin and not before and digest(found, origin.first, origin.upto) != origin.digest:
+        before = news = [Damage("shared", 0, 0, _CHANGED)]
+    records = [part.record for part in found]
     return Reading(
         records=records,
-        damage=damage,
-        news=news,
-        next_n=_next_number(kept[-1], news),
-        whole=anchor is None and from_start,
+        damage=before + own.damage,
+        news=_unstated(news, own.kept) + own.news,
+        next_n=_next_number(own.kept[-1], own.news),
+        whole=all(sheet.whole for sheet in chain),
         size=size,
         unclosed=unclosed,
-        read_only=_read_only(records),
+        read_only=why_read_only(records),
         identity=_identity(records),
     )
+
+
+_CHANGED: Final = "the shared records are not what they were when this session was forked"
 
 
 def _anchor(found: list[Part]) -> Found | None:
@@ -299,29 +417,42 @@ def _next_number(last: Found, news: list[Damage]) -> int:
 
 def _news(damage: list[Damage], kept: list[Found]) -> list[Damage]:
     """The damage that is not stated; a statement that only counts some stands for all before it."""
-    stated: set[str] = set()
-    before = 0
+    counted = [at for at, said in _statements(kept) if said.endswith(_AND_MORE)]
+    before = max(counted, default=0)
+    return [part for part in _unstated(damage, kept) if part.offset >= before]
+
+
+def _unstated(damage: list[Damage], kept: list[Found]) -> list[Damage]:
+    stated = {text for _, said in _statements(kept) for text in said.split("; ")}
+    return [part for part in damage if str(part) not in stated]
+
+
+def _statements(kept: list[Found]) -> Iterator[tuple[int, str]]:
+    """Where damage is stated, and what is said."""
     for part in kept:
-        record = part.record
-        if isinstance(record, Repair) and _states_damage(record):
-            stated.update(record.reason.split("; "))
-            if record.reason.endswith(_AND_MORE):
-                before = max(before, part.offset)
-    return [part for part in damage if str(part) not in stated and part.offset >= before]
+        if isinstance(part.record, Repair) and part.record.action == DAMAGE:
+            yield part.offset, part.record.reason
 
 
-def _read_only(records: list[AnyRecord]) -> str:
+def why_read_only(records: list[AnyRecord]) -> str:
+    """Why this version must not write to a session with these records; "" if it may."""
     for record in records:
         if isinstance(record, Unknown):
             if record.must:
                 return f"it holds a record ({record.kind}) that a newer Backstay wrote"
-        elif isinstance(record, Session | Prompt | Compaction) and record.format > FORMAT:
+        elif isinstance(record, Session | Prompt | Compaction | Fork) and record.format > FORMAT:
             return f"its format is {record.format}, this Backstay knows {FORMAT}"
     return ""
 
 
 def _identity(records: list[AnyRecord]) -> Identity | None:
-    for record in records:
-        if isinstance(record, Session | Prompt | Compaction):
-            return Identity(record.id, record.cwd, record.basis, record.format)
+    """From the newest header, which is the session's own; else from what repeats it."""
+    for kinds, among in ((_HEADERS, reversed(records)), (_REPEATING, iter(records))):
+        for record in among:
+            if isinstance(record, kinds):
+                return Identity(record.id, record.cwd, record.basis, record.format)
     return None
+
+
+_HEADERS: Final = (Session, Fork)
+_REPEATING: Final = (Prompt, Compaction)
