@@ -13,6 +13,7 @@ import msgspec
 
 from backstay.core import commands as c
 from backstay.core import events as e
+from backstay.core.budget import Budget
 from backstay.core.dialect import Dialect
 from backstay.core.items import Item, call_id, message
 from backstay.core.record import (
@@ -55,12 +56,18 @@ class Playbook:
         *,
         policy: Policy | None = None,
         dialect: Dialect | None = None,
+        budget: Budget | None = None,
         damage: str = "",
     ) -> None:
         world = World()
         world.records = list(records or [])
         world.durable = world.records[-1].n if world.records else 0
-        rules = Rules(tools=TOOLS, policy=policy or Policy(), dialect=dialect or Dialect())
+        rules = Rules(
+            tools=TOOLS,
+            policy=policy or Policy(),
+            dialect=dialect or Dialect(),
+            budget=budget or Budget(),
+        )
         self.machine = Watched(rules, world)
         self.checked = False
         self._script: list[e.Event | Synced | str] = []

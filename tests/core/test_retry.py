@@ -7,7 +7,7 @@ import pytest
 from backstay.core.events import Outcome, OutcomeKind
 from backstay.core.history import REOPENED
 from backstay.core.record import Note
-from backstay.core.retry import Again, DropReasoning, GiveUp, Policy, decide, explain, retryable
+from backstay.core.retry import Again, GiveUp, Policy, decide, explain, retryable
 from tests.core.past import Past
 from tests.core.wire import function, said
 
@@ -19,14 +19,14 @@ def refused(status: int, code: str = "", **fields: str | float) -> Outcome:
     return Outcome(kind="refused", status=status, code=code, **fields)  # type: ignore[arg-type]
 
 
-def after(past: Past, outcome: Outcome, roll: float = 0.5) -> Again | DropReasoning | GiveUp:
+def after(past: Past, outcome: Outcome, roll: float = 0.5) -> Again | GiveUp:
     """What follows the last attempt of the journal's turn, which ended like this."""
     turn = past.history().turn
     assert turn is not None
     return decide(turn, outcome, Policy(), roll)
 
 
-def numbers(found: Again | DropReasoning | GiveUp) -> list[object]:
+def numbers(found: Again | GiveUp) -> list[object]:
     """The seconds, tries and limit of a retry."""
     assert isinstance(found, Again)
     return [found.seconds, found.tries, found.limit]
@@ -204,24 +204,6 @@ def test_a_wait_of_more_than_five_minutes_ends_the_turn() -> None:
     found = after(tried("refused"), refused(429, retry_after=301.0))
     assert isinstance(found, GiveUp)
     assert "301 s" in found.reason
-
-
-@pytest.mark.parametrize(
-    "outcome",
-    [
-        refused(400, "invalid_encrypted_content"),
-        refused(400, reason="code invalid_encrypted_content: can't be verified"),
-        Outcome(kind="failed", code="invalid_encrypted_content"),
-    ],
-)
-def test_refused_reasoning_is_dropped_once(outcome: Outcome) -> None:
-    """The second refusal of the kind ends the turn (FACTS 9)."""
-    assert isinstance(after(tried("refused"), outcome), DropReasoning)
-    twice = tried("refused", "refused", code="invalid_encrypted_content")
-    assert isinstance(after(twice, outcome), GiveUp)
-    told = tried("refused", "refused", reason="code invalid_encrypted_content")
-    assert isinstance(after(told, outcome), GiveUp)
-    assert isinstance(after(tried("refused", "refused"), outcome), DropReasoning)
 
 
 @pytest.mark.parametrize(

@@ -599,7 +599,11 @@ def test_refused_reasoning_is_dropped_once(playbook: Make) -> None:
         >> SYNCED
         << "send 12: go a =a"
         >> ended(12, "refused", status=400, code=code)
-        << "append end of 12 refused; turn 2 failed"
+        << "append end of 12 refused; repair as_text; attempt 15"
+        >> SYNCED
+        << "send 15: go The tool look was called with:\n{}\nIt answered:\ndone"
+        >> ended(15, "refused", status=400, code=code)
+        << "append end of 15 refused; repair undo; turn 2 failed"
         >> SYNCED
         << "finish 2 failed"
     ).check()

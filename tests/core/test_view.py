@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from backstay.core.history import DROP_REASONING
 from backstay.core.items import Item, message
+from backstay.core.mend import DROP_REASONING
 from backstay.core.pairing import problems
 from backstay.core.record import Compaction, Late, Note, Output, Repair
 from tests.core.past import BASIS, Past, shape

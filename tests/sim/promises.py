@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 
 from backstay.core.commands import Request
 from backstay.core.dialect import Dialect
-from backstay.core.history import DROP_REASONING, History
+from backstay.core.history import History
 from backstay.core.items import Item, is_call, is_partial, message_text
+from backstay.core.mend import DROP_REASONING
 from backstay.core.pairing import problems
 from backstay.core.record import (
     AnyRecord,

@@ -50,6 +50,8 @@ class Result(msgspec.Struct, kw_only=True):
     status: Status = "done"
     spool: SpoolRange | None = None
     show: dict[str, Any] | None = None
+    whole: list[str] = []
+    """Digests of the blobs that hold the whole of what the content holds head and tail of."""
 
 
 class Evidence(msgspec.Struct, kw_only=True):
@@ -63,6 +65,8 @@ class Evidence(msgspec.Struct, kw_only=True):
     found: Literal["unstarted", "recovered", "running", "unknown", "answered"]
     result: Result | None = None
     partial: str = ""
+    whole: list[str] = []
+    """The blobs that hold the whole of what `partial` holds head and tail of."""
     detail: str = ""
 
 

@@ -17,6 +17,7 @@ from backstay.core.items import (
     message,
     message_text,
 )
+from backstay.core.mend import MENDING, Mends, add_up
 from backstay.core.record import (
     AnyRecord,
     Attempt,
@@ -36,8 +37,6 @@ from backstay.core.record import (
     TurnEnd,
 )
 
-DROP_REASONING: Final = "drop_reasoning"
-"""The `repair` action that takes encrypted reasoning out of the view (FACTS 9)."""
 DAMAGE: Final = "damage"
 """The `repair` action that states what was found wrong with the journal."""
 REOPENED: Final = "reopened"
@@ -96,6 +95,8 @@ class Messages(msgspec.Struct):
     """Items of the view that no response made: prompts, late results, notices."""
 
     items: list[Item]
+    n: int
+    """The record that holds them."""
 
 
 Segment = Messages | AttemptState
@@ -124,8 +125,10 @@ class History:
         """Accepted prompts whose turn has not begun."""
         self.turn: TurnState | None = None
         """The turn that began last, ended or not."""
-        self.reasoning_from = 0
-        """Encrypted reasoning of records below this number was refused and is not sent."""
+        self.repairs: list[Repair] = []
+        """Those that change the view, in order."""
+        self.mends = Mends()
+        """What they add up to."""
         self._lost_after = 0
         """Records are missing behind this one, and behind none after it."""
 
@@ -164,7 +167,7 @@ class History:
     def _fork(self, record: Fork) -> None:
         self._session(record)
         if record.item is not None:
-            self.segments.append(Messages([record.item]))
+            self.segments.append(Messages([record.item], record.n))
 
     def _settings(self, record: Prompt | Attempt | Compaction) -> None:
         if record.model:
@@ -183,7 +186,7 @@ class History:
             if prompt is not None:
                 turn.schema = prompt.schema
                 self.queued.remove(prompt)
-                self.segments.append(Messages(prompt.items))
+                self.segments.append(Messages(prompt.items, prompt.n))
                 self._settings(prompt)
             self.turn = turn
         return turn
@@ -226,12 +229,12 @@ class History:
         if call is None:
             text = message_text(record.item)
             note = f"The output of a tool call that is missing from the history:\n{text}"
-            self.segments.append(Messages([message("developer", note)]))
+            self.segments.append(Messages([message("developer", note)], record.n))
         elif call.output is None:
             call.output = record
 
     def _late(self, record: Late) -> None:
-        self.segments.append(Messages([record.item]))
+        self.segments.append(Messages([record.item], record.n))
 
     def _attempt_end(self, record: AttemptEnd) -> None:
         attempt = self.attempts.get(record.attempt)
@@ -241,24 +244,25 @@ class History:
     def _turn_end(self, record: TurnEnd) -> None:
         self._begin(record.turn).end = record
         if record.item is not None:
-            self.segments.append(Messages([record.item]))
+            self.segments.append(Messages([record.item], record.n))
 
     def _note(self, record: Note) -> None:
         if record.item is not None:
-            self.segments.append(Messages([record.item]))
+            self.segments.append(Messages([record.item], record.n))
         turn = self.turns.get(record.turn)
         if record.topic == REOPENED and turn is not None:
             turn.end = None
             turn.reopened_at = record.n
 
     def _repair(self, record: Repair) -> None:
-        if record.action == DROP_REASONING:
-            self.reasoning_from = record.n
+        if record.action in MENDING:
+            self.repairs.append(record)
+            self.mends = add_up(self.repairs)
 
     def _compaction(self, record: Compaction) -> None:
         self._session(record)
         self.cache_key = record.id
-        self.segments = [Messages(record.items)]
+        self.segments = [Messages(record.items, record.n)]
         if record.turn and record.turn not in self.turns:
             self.turn = self.turns[record.turn] = TurnState(record.turn, None)
             self.turn.schema = record.schema

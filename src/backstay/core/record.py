@@ -152,6 +152,8 @@ class Output(Record, tag="output"):
     spool: SpoolRange | None = None
     show: dict[str, Any] | None = None
     """What a person is shown beside the text: exit code, changed files."""
+    whole: list[str] = []
+    """Digests of the blobs that hold the whole of what the item holds head and tail of."""
 
 
 class Late(Record, tag="late"):
@@ -213,7 +215,7 @@ class Repair(Record, tag="repair"):
     at: int = 0
     """Which item of that record, where it holds several, counted from 0."""
     field: str = ""
-    """The field that is not sent any more: of the request, or `TYPE.FIELD` of items."""
+    """What is not sent any more: a field of the request, or `item:TYPE.FIELD` of items."""
 
 
 class Note(Record, tag="note"):

@@ -21,7 +21,6 @@ FINAL_CODES: Final = frozenset(
     {"insufficient_quota", "context_length_exceeded", "invalid_prompt", "usage_limit_reached"}
 )
 """Codes that end the turn whatever the status: waiting changes nothing."""
-REFUSED_REASONING: Final = "invalid_encrypted_content"
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -44,30 +43,18 @@ class Again(msgspec.Struct, frozen=True):
     limit: int
 
 
-class DropReasoning(msgspec.Struct, frozen=True):
-    """Try again at once without the encrypted reasoning that the provider refused."""
-
-    reason: str
-
-
 class GiveUp(msgspec.Struct, frozen=True):
     """The turn ends as failed."""
 
     reason: str
 
 
-def decide(
-    turn: TurnState, outcome: Outcome, policy: Policy, roll: float
-) -> Again | DropReasoning | GiveUp:
+def decide(turn: TurnState, outcome: Outcome, policy: Policy, roll: float) -> Again | GiveUp:
     """What follows an attempt of `turn` (its end recorded already) that did not complete.
 
     `roll` in [0, 1) spreads the waits by a tenth either way.
     """
     counted = [one for one in turn.attempts if one.record.n > turn.reopened_at]
-    if _names(outcome, REFUSED_REASONING):
-        if any(one.end and _refused_reasoning(one.end) for one in counted[:-1]):
-            return GiveUp(explain(outcome))
-        return DropReasoning(explain(outcome))
     if not retryable(outcome):
         return GiveUp(explain(outcome))
     request = outcome.kind in ("refused", "unreachable")
@@ -110,10 +97,6 @@ def explain(outcome: Outcome) -> str:
 
 def _names(outcome: Outcome, code: str) -> bool:
     return outcome.code == code or (outcome.kind == "refused" and code in outcome.reason)
-
-
-def _refused_reasoning(end: AttemptEnd) -> bool:
-    return end.code == REFUSED_REASONING or REFUSED_REASONING in end.reason
 
 
 def _is_server_status(code: str) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from backstay.core.budget import Budget
 from backstay.core.dialect import Dialect
 from backstay.core.retry import Policy
 from backstay.core.settle import Replay
@@ -26,3 +27,4 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     tools: Mapping[str, Traits]
     dialect: Dialect = Dialect()
     policy: Policy = Policy()
+    budget: Budget = Budget()

@@ -54,7 +54,8 @@ def settle(evidence: Evidence, replay: Replay) -> Close | TakeOver | RunAgain:
         case _ if replay == "safe":
             return RunAgain()
         case _:
-            return Close(unknown(evidence.detail, evidence.partial))
+            result = unknown(evidence.detail, evidence.partial)
+            return Close(msgspec.structs.replace(result, whole=evidence.whole))
 
 
 def never_started(why: str) -> Result:
@@ -94,6 +95,7 @@ def output(n: int, call: Call, result: Result) -> Output:
         status=result.status,
         spool=result.spool,
         show=result.show,
+        whole=result.whole,
     )
 
 

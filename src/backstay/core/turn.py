@@ -15,6 +15,8 @@ from typing import Any, Final, Literal
 import msgspec
 
 from backstay.core import events as e
+from backstay.core.budget import CODE as BUDGET
+from backstay.core.budget import used_up
 from backstay.core.commands import (
     Abort,
     Adopt,
@@ -31,7 +33,6 @@ from backstay.core.commands import (
 )
 from backstay.core.history import (
     DAMAGE,
-    DROP_REASONING,
     REOPENED,
     AttemptState,
     History,
@@ -40,6 +41,8 @@ from backstay.core.history import (
     superseded,
 )
 from backstay.core.items import RUNNABLE, arguments, is_call, is_partial, kind, message, tool_name
+from backstay.core.ladder import climb
+from backstay.core.mend import UNDO
 from backstay.core.record import (
     Attempt,
     AttemptEnd,
@@ -56,7 +59,7 @@ from backstay.core.record import (
     TurnEnd,
     mended,
 )
-from backstay.core.retry import Again, DropReasoning, decide, explain
+from backstay.core.retry import Again, decide, explain
 from backstay.core.rules import Rules, Traits
 from backstay.core.settle import (
     RunAgain,
@@ -275,8 +278,16 @@ class Turn:
             self._try(turn.n, step=last.record.step, why="continued", drop=superseded(last))
 
     def _try(self, turn: int, *, step: int, why: str, drop: list[int]) -> None:
-        """Record an attempt and send it, computed from history as it is now, once that is on disk."""
+        """Record an attempt and send it, computed from history as it is now, once that is on disk.
+
+        The turn ends instead where its budget is used up.
+        """
         history = self.history
+        begun = history.turns.get(turn)
+        if begun is not None and (why_not := used_up(self.rules.budget, begun)):
+            self._chosen = None
+            self._end_turn(begun, "failed", why_not, BUDGET)
+            return
         settings: e.Continued | Prompt | History = self._chosen or history
         basis = self._chosen.basis if self._chosen else None
         if self._chosen is None and turn not in history.turns and history.queued:
@@ -454,16 +465,19 @@ class Turn:
 
     def _conclude_cut(self, attempt: AttemptState, outcome: e.Outcome) -> None:
         turn = self.history.turns[attempt.record.turn]
-        match decide(turn, outcome, self.rules.policy, self._roll):
-            case Again(seconds, tries, limit):
-                self._commands.append(Wait(attempt.record.n, seconds, outcome, tries, limit))
-                self.phase = Phase.WAITING
-            case DropReasoning(reason):
-                repair = Repair(n=self.history.next, action=DROP_REASONING, reason=reason)
-                self._record(repair)
-                self._repeat(attempt, reason)
-            case given_up:
-                self._end_turn(turn, "failed", given_up.reason, outcome.code)
+        verdict = decide(turn, outcome, self.rules.policy, self._roll)
+        if isinstance(verdict, Again):
+            wait = Wait(attempt.record.n, verdict.seconds, outcome, verdict.tries, verdict.limit)
+            self._commands.append(wait)
+            self.phase = Phase.WAITING
+            return
+        repair = climb(self.history, self.rules.dialect, outcome, attempt.record.n)
+        if repair is not None:
+            self._record(repair)
+        if repair is not None and repair.action != UNDO:
+            self._repeat(attempt, repair.reason)
+        else:
+            self._end_turn(turn, "failed", verdict.reason, outcome.code)
 
     def _try_again(self, event: e.Woke) -> None:
         attempt = self.history.attempts.get(event.attempt)

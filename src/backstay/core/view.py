@@ -5,7 +5,7 @@ here depends on anything but the records. Within an attempt: the kept items in `
 order, then the outputs in call order.
 """
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -23,6 +23,7 @@ from backstay.core.items import (
     message_text,
     tool_name,
 )
+from backstay.core.mend import Mends, told, without_fields, without_images
 from backstay.core.record import Call, ItemRecord, Output
 
 Entry = ItemRecord | Call
@@ -53,29 +54,51 @@ _NO_TEXT_ANSWER: Final = frozenset({"local_shell_call", "computer_call", "tool_s
 """Calls whose answer can't be a text: pair and all are told as a message instead."""
 
 
+class Sent(NamedTuple):
+    """An item as it is sent, and where it comes from."""
+
+    item: Item
+    n: int
+    """The record that holds it; of an output the record of its call."""
+    at: int = 0
+    """Which item of that record, where it holds several."""
+
+
 def view(history: History, dialect: Dialect) -> list[Item]:
     """The input of a request that is made now."""
-    items: list[Item] = []
-    used: set[str] = set()
-    dropped = _dropped(history)
+    return [one.item for one in sent(history, dialect, history.mends)]
+
+
+def sent(history: History, dialect: Dialect, mends: Mends) -> list[Sent]:
+    """The same under these mends, with where each item comes from."""
+    making = _Making(history, dialect, mends)
     for segment in history.segments:
         if isinstance(segment, Messages):
-            items += [sent for item in segment.items if (sent := _sent(item, dialect))]
-            used.update(call_id(item) for item in segment.items if is_call(item))
+            making.messages(segment)
         else:
-            items += _attempt(history, segment, dialect, dropped, used)
-    return _said_once(items)
+            making.attempt(segment)
+    return _said_once([_mended(one, mends) for one in making.items])
 
 
-def _said_once(items: list[Item]) -> list[Item]:
+def _mended(one: Sent, mends: Mends) -> Sent:
+    item = one.item
+    if one.n < mends.images_from:
+        item = without_images(item)
+    if mends.fields:
+        item = without_fields(item, mends.fields)
+    return one if item is one.item else one._replace(item=item)
+
+
+def _said_once(items: list[Sent]) -> list[Sent]:
     """The items with each id on the first that has it: providers refuse a second (FACTS 8)."""
     seen: set[str] = set()
-    for at, item in enumerate(items):
-        ident = item.get("id")
+    for at, one in enumerate(items):
+        ident = one.item.get("id")
         if not isinstance(ident, str):
             continue
         if ident in seen:
-            items[at] = {field: value for field, value in item.items() if field != "id"}
+            bare = {field: value for field, value in one.item.items() if field != "id"}
+            items[at] = one._replace(item=bare)
         seen.add(ident)
     return items
 
@@ -88,41 +111,86 @@ def _dropped(history: History) -> set[int]:
     return dropped
 
 
-def _attempt(
-    history: History,
-    attempt: AttemptState,
-    dialect: Dialect,
-    dropped: set[int],
-    used: set[str],
-) -> list[Item]:
-    kept = [
-        one
-        for one in attempt.items
-        if one.n not in dropped and complete(one) and _sendable(history, one, dialect)
-    ]
-    if not kept:
-        return []
-    kept.sort(key=_index)
-    if alone := _unpaired(kept):
-        kept = [one for one in kept if one.n not in alone]
-    kept = [
-        one
-        for at, one in enumerate(kept)
-        if kind(one.item) != "reasoning" or _stands(history, kept, at, dialect)
-    ]
-    if dialect.calls_together:
-        kept = _together(kept)
-    said: list[Item] = []
-    answers: list[Item] = []
-    for one in kept:
-        output = history.calls[one.n].output if isinstance(one, Call) else None
-        if isinstance(one, Call) and output is not None:
-            call, answer = _pair(one, output, dialect, used)
-            said += call
-            answers += answer
-        else:
-            said += [sent] if (sent := _sent(one.item, dialect)) else []
-    return said + answers
+class _Making:
+    """A view in the making: the items so far, and the call ids that they use."""
+
+    def __init__(self, history: History, dialect: Dialect, mends: Mends) -> None:
+        self.items: list[Sent] = []
+        self._history = history
+        self._dialect = dialect
+        self._mends = mends
+        self._used: set[str] = set()
+        self._dropped = _dropped(history)
+
+    def messages(self, segment: Messages) -> None:
+        """What no response made; only a compaction brings calls in here, paired already."""
+        for at, item in enumerate(segment.items):
+            if self._tells(segment.n, item, at):
+                self.items += [Sent(one, segment.n, at) for one in told(item)]
+            elif item_sent := _sent(item, self._dialect):
+                self.items.append(Sent(item_sent, segment.n, at))
+        self._used.update(call_id(item) for item in segment.items if is_call(item))
+
+    def attempt(self, attempt: AttemptState) -> None:
+        """What a response left: its items in their order, then the outputs in call order."""
+        kept = self._kept(attempt)
+        answers: list[Sent] = []
+        for one in kept:
+            output = self._history.calls[one.n].output if isinstance(one, Call) else None
+            if self._tells(one.n, one.item):
+                answer = output.item if output is not None else None
+                self.items += [Sent(item, one.n) for item in told(one.item, answer)]
+            elif isinstance(one, Call) and output is not None:
+                call, answer_items = _pair(one, output, self._dialect, self._used)
+                self.items += [Sent(item, one.n) for item in call]
+                answers += [Sent(item, one.n) for item in answer_items]
+            elif item := _sent(one.item, self._dialect):
+                self.items.append(Sent(item, one.n))
+        self.items += answers
+
+    def _kept(self, attempt: AttemptState) -> list[Entry]:
+        kept = [
+            one
+            for one in attempt.items
+            if one.n not in self._dropped
+            and complete(one)
+            and _sendable(self._history, one, self._dialect)
+        ]
+        kept.sort(key=_index)
+        if alone := _unpaired(kept):
+            kept = [one for one in kept if one.n not in alone]
+        kept = [
+            one
+            for at, one in enumerate(kept)
+            if kind(one.item) != "reasoning" or self._stands(kept, at)
+        ]
+        if self._dialect.calls_together:
+            calls = [isinstance(one, Call) and not self._tells(one.n, one.item) for one in kept]
+            kept = _together(kept, calls)
+        return kept
+
+    def _tells(self, n: int, item: Item, at: int = 0) -> bool:
+        """Whether an item is told as text, because a provider refused it as it is."""
+        mends = self._mends
+        return mends.tells(n, at) or (n < mends.images_from and not _is_known(item))
+
+    def _stands(self, kept: list[Entry], at: int) -> bool:
+        """Whether reasoning may be sent: it needs the very item that followed it (FACTS 8)."""
+        one = kept[at]
+        if not self._dialect.encrypted_reasoning or not one.item.get("encrypted_content"):
+            return False
+        if one.n < self._mends.reasoning_from or self._mends.tells(one.n):
+            return False
+        while kind(kept[at].item) == "reasoning":
+            at += 1
+            if at == len(kept) or kept[at].index != kept[at - 1].index + 1:
+                return False
+        follower = kept[at]
+        if self._tells(follower.n, follower.item):
+            return False
+        if isinstance(follower, Call):
+            return kind(follower.item) not in _NO_TEXT_ANSWER
+        return kind(follower.item) not in OUTPUTS
 
 
 def _index(one: Entry) -> int:
@@ -150,34 +218,17 @@ def _unpaired(kept: list[Entry]) -> set[int]:
     return alone | set(calls.values())
 
 
-def _stands(history: History, kept: list[Entry], at: int, dialect: Dialect) -> bool:
-    """Whether reasoning may be sent: it needs the very item that followed it (FACTS 8)."""
-    one = kept[at]
-    if not dialect.encrypted_reasoning or not one.item.get("encrypted_content"):
-        return False
-    if one.n < history.reasoning_from:
-        return False
-    while kind(kept[at].item) == "reasoning":
-        at += 1
-        if at == len(kept) or kept[at].index != kept[at - 1].index + 1:
-            return False
-    follower = kept[at]
-    if isinstance(follower, Call):
-        return kind(follower.item) not in _NO_TEXT_ANSWER
-    return kind(follower.item) not in OUTPUTS
-
-
-def _together(kept: list[Entry]) -> list[Entry]:
-    """Messages that stand behind the first call, moved in front of it with their reasoning."""
+def _together(kept: list[Entry], calls: list[bool]) -> list[Entry]:
+    """What stands behind the first call and is none, moved in front of it with its reasoning."""
     front: list[Entry] = []
-    calls: list[Entry] = []
+    behind: list[Entry] = []
     group: list[Entry] = []
-    for one in kept:
+    for one, is_one in zip(kept, calls, strict=True):
         group.append(one)
         if kind(one.item) != "reasoning":
-            (calls if isinstance(one, Call) else front).extend(group)
+            (behind if is_one else front).extend(group)
             group = []
-    return front + calls + group
+    return front + behind + group
 
 
 def _pair(
@@ -241,7 +292,11 @@ def _sent(item: Item, dialect: Dialect) -> Item | None:
 
 def _taken(item: Item, dialect: Dialect) -> bool:
     """Whether the dialect takes an item of this type."""
-    return dialect.unknown_items or kind(item) in _TAKEN or is_call(item)
+    return dialect.unknown_items or _is_known(item)
+
+
+def _is_known(item: Item) -> bool:
+    return kind(item) in _TAKEN or is_call(item)
 
 
 def _picked(item: Item, dialect: Dialect) -> Item:
