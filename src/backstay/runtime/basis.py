@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from backstay.core.history import History
-from backstay.core.record import Basis
+from backstay.core.record import Basis, scrub
 from backstay.journal import Blobs, MissingBlob
 from backstay.runtime.instructions import INSTRUCTIONS
 from backstay.runtime.settings import Settings
@@ -38,8 +38,9 @@ class Bases:
         """Instructions and tools as they are now, stored. Raises `StorageError`."""
         dialect = self._settings.provider.dialect
         listed = msgspec.json.encode([tool.spec(dialect) for tool in self._tools.values()])
-        basis = Basis(self._blobs.put(INSTRUCTIONS.encode()), self._blobs.put(listed))
-        self._loaded[basis] = (INSTRUCTIONS, listed)
+        instructions = scrub(self._settings.instructions or INSTRUCTIONS)
+        basis = Basis(self._blobs.put(instructions.encode()), self._blobs.put(listed))
+        self._loaded[basis] = (instructions, listed)
         return basis
 
     def kept(self, history: History) -> Basis:

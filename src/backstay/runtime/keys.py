@@ -71,6 +71,8 @@ class Configuration(msgspec.Struct, kw_only=True):
     model_auto_compact_token_limit: Positive | None = None
     hide_agent_reasoning: bool = False
     project_doc_max_bytes: Count = 32 * 1024
+    project_doc_fallback_filenames: list[Text] = []
+    model_instructions_file: Text = ""
     openai_base_url: str = ""
     oss_provider: Text = ""
     """The local provider that `--oss` means."""
@@ -137,7 +139,6 @@ OF_CODEX: Final = frozenset(
         "instructions",
         "log_dir",
         "mcp_oauth_credentials_store",
-        "model_instructions_file",
         "model_supports_reasoning_summaries",
         "notice",
         "notify",
@@ -146,7 +147,6 @@ OF_CODEX: Final = frozenset(
         "personality",
         "plugins",
         "preferred_auth_method",
-        "project_doc_fallback_filenames",
         "project_root_markers",
         "projects",
         "review_model",

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from backstay.core.history import TurnState
+from backstay.core.items import kind, message_text
 from backstay.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,6 +65,16 @@ def mismatch(answer: str, schema: Schema) -> str:
         return f"it is not JSON: {error}"
     for found in _validator(schema).iter_errors(value):
         return _said(found)
+    return ""
+
+
+def answer(turn: TurnState) -> str:
+    """The last message of a turn that was not superseded; "" without one."""
+    dropped = {n for attempt in turn.attempts for n in attempt.record.superseded}
+    for attempt in reversed(turn.attempts):
+        for one in sorted(attempt.items, key=lambda one: one.index, reverse=True):
+            if kind(one.item) == "message" and one.n not in dropped:
+                return message_text(one.item)
     return ""
 
 

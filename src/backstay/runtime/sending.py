@@ -4,7 +4,7 @@ The HTTP library is loaded with the first request.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backstay.core import events as e
 from backstay.core.commands import Request
@@ -36,7 +36,8 @@ class Sending:
             if self._transport is None:
                 self._transport = HttpTransport()
             instructions, tools = self._texts(request.basis)
-            content = body(request, instructions, tools, self._provider)
+            form = _form(request)
+            content = body(request, instructions, tools, self._provider, text=form)
             await attempt(self._transport, http_request(self._provider, content), deliver)
         except Exception as error:  # noqa: BLE001 - the one way out is an outcome
             reason = f"{type(error).__name__}: {error}"
@@ -46,3 +47,12 @@ class Sending:
         """Give the connections up."""
         if self._transport is not None:
             await self._transport.close()
+
+
+def _form(request: Request) -> dict[str, Any] | None:
+    """What the request says of the answer's form, where its turn has a schema."""
+    if request.schema is None:
+        return None
+    from backstay.runtime.schema import text_format
+
+    return text_format(request.schema)

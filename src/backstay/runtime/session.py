@@ -9,14 +9,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import msgspec
+
 from backstay import __version__
 from backstay.core import events as e
 from backstay.core.commands import Request
-from backstay.core.items import Item, message, message_text
+from backstay.core.items import message
 from backstay.core.record import Process, Prompt
 from backstay.core.retry import Policy
 from backstay.core.rules import Rules
 from backstay.core.table import Phase
+from backstay.core.told import topic_of
 from backstay.core.turn import Turn
 from backstay.errors import StorageError, UsageError
 from backstay.journal import (
@@ -29,8 +32,8 @@ from backstay.journal import (
 from backstay.journal.sessions import find
 from backstay.runtime import leftovers, watch
 from backstay.runtime.basis import Bases
+from backstay.runtime.context import Context
 from backstay.runtime.driver import Deliver, Driver
-from backstay.runtime.instructions import environment, last_environment
 from backstay.runtime.keys import ShellTable
 from backstay.runtime.sending import Sending
 from backstay.runtime.settings import Settings
@@ -75,8 +78,6 @@ class Session:
         points = _crash_points()
         self._journal = points.journal(journal) if points else journal
         self._watcher = watcher
-        self._place = ""
-        """What the model was told last of folder, shell and date."""
         self._asked: list[asyncio.Future[Ended]] = []
         self._turns: dict[int, asyncio.Future[Ended]] = {}
         self._resumed: asyncio.Future[Ended] | None = None
@@ -84,6 +85,7 @@ class Session:
         commands = points.commands if points else Commands
         self.commands = commands(self.folder, grace=settings.grace)
         self.shell = Shell(self.commands, session, cwd, _environment(settings))
+        self._context = Context(settings, cwd, shell.shell_of(self.shell.environ), self._notice)
         own = own_tools(settings, cwd, self.shell, points)
         self.tools = {tool.name: tool for tool in (*own, *tools)}
         self._bases = Bases(settings, journal.blobs, self.tools, tuple(tools), self._notice)
@@ -159,7 +161,8 @@ class Session:
             self._watcher(watch.Noticed(text, "warning"))
         for damage in reading.news:
             self._watcher(watch.Noticed(f"the journal is damaged: {damage}", "warning"))
-        self._place = last_environment(reading.records)
+        for record in reading.records:
+            self._context.heard(record)
         self.shell.shown.update(leftovers.shown(reading.records))
         opened = e.Opened(
             reading.records,
@@ -173,14 +176,20 @@ class Session:
         for event in leftovers.ended_since(self.folder, self.id, reading.records):
             self._driver.post(event)
 
-    async def prompt(self, text: str) -> Ended:
+    async def prompt(self, text: str, *, schema: dict[str, Any] | None = None) -> Ended:
         """Run a turn on this prompt; a cut turn before it ends as superseded.
 
-        Given while a turn runs, it is recorded at once and its turn comes next. Raises
-        `UsageError` if the session is closed, `StorageError` if it can't be written any more.
+        With a `schema` (JSON Schema) the answer is to have that form; `mismatch` of what comes back
+        says where it has not. Given while a turn runs, the prompt is recorded at once and its turn
+        comes next. Raises `UsageError` if the session is closed or the schema is none,
+        `StorageError` if the session can't be written any more.
         """
         self._check_open()
-        items = [*self._news_of_place(), message("user", text)]
+        if schema is not None:
+            from backstay.runtime.schema import check
+
+            check(schema)
+        items = [*self._context.news(text), message("user", text)]
         asked: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._asked.append(asked)
         settings = self.settings
@@ -191,6 +200,7 @@ class Session:
                 settings.model,
                 settings.provider.name,
                 settings.effort,
+                schema,
             )
         )
         return await self._wait(asked)
@@ -205,8 +215,8 @@ class Session:
             raise UsageError("a turn is running: there is nothing to resume before it has ended")
         self._resumed = asyncio.get_running_loop().create_future()
         settings = self.settings
-        for item in self._news_of_place():
-            self._driver.post(e.Noted("environment", "", item))
+        for item in self._context.news():
+            self._driver.post(e.Noted(topic_of(item), "", item))
         basis = self._bases.kept(self._driver.machine.history)
         name = settings.provider.name
         self._driver.post(e.Continued(settings.model, name, settings.effort, basis))
@@ -276,6 +286,10 @@ class Session:
     def _seen(self, event: watch.WatchEvent) -> None:
         if isinstance(event, watch.Recorded) and isinstance(event.record, Prompt) and self._asked:
             self._turns[event.record.n] = self._asked.pop(0)
+        if isinstance(event, watch.Recorded):
+            self._context.heard(event.record)
+        elif isinstance(event, watch.Finished):
+            event = self._judged(event)
         self._watcher(event)
         if isinstance(event, watch.Finished):
             self._finished(event)
@@ -299,13 +313,14 @@ class Session:
     async def _send(self, request: Request, deliver: Deliver) -> None:
         await self._sending.attempt(request, deliver)
 
-    # What the model is told of the place
+    def _judged(self, ended: watch.Finished) -> watch.Finished:
+        """The same, with what is wrong with the form of a complete turn's answer."""
+        turn = self._driver.machine.history.turns.get(ended.turn)
+        if ended.outcome != "completed" or turn is None or turn.schema is None:
+            return ended
+        from backstay.runtime.schema import answer, mismatch
 
-    def _news_of_place(self) -> list[Item]:
-        """What the model is to be told of folder, shell and date: nothing if it knows."""
-        item = environment(self.cwd, shell.shell_of(self.shell.environ), time.strftime("%Y-%m-%d"))
-        before, self._place = self._place, message_text(item)
-        return [] if self._place == before else [item]
+        return msgspec.structs.replace(ended, mismatch=mismatch(answer(turn), turn.schema))
 
 
 class _Crew:

@@ -10,7 +10,7 @@ import msgspec
 
 from backstay.errors import UsageError
 from backstay.model.provider import Provider, Secret
-from backstay.runtime.config import Loaded
+from backstay.runtime.config import Loaded, default_home
 from backstay.runtime.keys import ProviderTable, ShellTable
 from backstay.runtime.presets import ADDRESSES, PRESETS
 
@@ -35,6 +35,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens that the model can hold at once, where that is configured."""
     compact_at: int | None = None
     """Tokens in use from which a session is compacted, where that is configured."""
+    instructions: str = ""
+    """The system prompt of a new session; "" for Backstay's own."""
+    personal: str = ""
+    """Where the user's own AGENTS.md and skills are, absolute; "" for `home`."""
+    document_bytes: int = 32 * 1024
+    """How much the AGENTS.md files of a project may hold together."""
+    document_names: tuple[str, ...] = ()
+    """Names that are looked for where a folder has no AGENTS.md."""
     grace: float = 60.0
     """Seconds that commands outlive a dead agent."""
     hidden: tuple[str, ...] = ()
@@ -70,6 +78,7 @@ def settings(
         )
     tables = loaded.providers.values()
     hidden = [name for one in tables for name in (one.env_key, *one.env_http_headers.values())]
+    personal = default_home(environ) if ephemeral else home
     roots = [*configuration.sandbox_workspace_write.writable_roots, *add_dirs]
     return Settings(
         home=home,
@@ -81,11 +90,32 @@ def settings(
         effort=configuration.model_reasoning_effort,
         context_window=configuration.model_context_window,
         compact_at=configuration.model_auto_compact_token_limit,
+        instructions=_instructions(configuration.model_instructions_file, personal),
+        personal=personal,
+        document_bytes=configuration.project_doc_max_bytes,
+        document_names=tuple(configuration.project_doc_fallback_filenames),
         grace=configuration.command_grace_seconds,
         hidden=tuple(name for name in hidden if name),
         inherited=configuration.shell_environment_policy,
         ephemeral=ephemeral,
     )
+
+
+def _instructions(path: str, home: str) -> str:
+    """The text of `model_instructions_file`, "" without one. Raises `UsageError`."""
+    if not path:
+        return ""
+    path = os.path.join(home, os.path.expanduser(path))
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except OSError as error:
+        raise UsageError(f"model_instructions_file {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"model_instructions_file {path}: it is not UTF-8") from None
+    if not text.strip():
+        raise UsageError(f"model_instructions_file {path}: it is empty")
+    return text
 
 
 def provider(loaded: Loaded, environ: Mapping[str, str]) -> Provider:

@@ -84,6 +84,8 @@ class Finished(msgspec.Struct, frozen=True):
     outcome: Literal["completed", "failed", "interrupted", "superseded", "storage", "nothing"]
     reason: str = ""
     code: str = ""
+    mismatch: str = ""
+    """How the answer of a completed turn departs from the schema that the prompt asked for."""
 
 
 WatchEvent = (
