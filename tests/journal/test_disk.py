@@ -100,6 +100,22 @@ def test_a_path_has_a_size_and_a_sort(place: Place) -> None:
     assert disk.stat(root).folder
 
 
+def test_a_touch_makes_a_file_young(place: Place) -> None:
+    """Its time of change is now, its content stays; what is not there is not made."""
+    disk, root = place
+    with disk.create(f"{root}/file") as file:
+        file.append(b"content")
+    if isinstance(disk, PosixDisk):
+        os.utime(f"{root}/file", (1.0, 1.0))
+    disk.touch(f"{root}/file")
+    assert disk.stat(f"{root}/file").mtime != 1.0
+    with disk.open(f"{root}/file") as file:
+        assert file.read(0, 100) == b"content"
+    with pytest.raises(Absent):
+        disk.touch(f"{root}/missing")
+    assert disk.list(root) == ["file"]
+
+
 def test_a_rename_replaces(place: Place) -> None:
     """A rename moves over what has the name, and the old name is gone."""
     disk, root = place

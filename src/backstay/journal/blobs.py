@@ -27,7 +27,8 @@ class Blobs:
     def put(self, content: bytes) -> str:
         """Store the bytes durably and give their digest. Nothing is written if they are there.
 
-        Raises `StorageError`.
+        They are young from now on, so that nobody removes them before a record names them
+        (`removal`). Raises `StorageError`.
         """
         digest = _digest(content)
         if digest in self._durable:
@@ -43,26 +44,28 @@ class Blobs:
         if len(digest) != _LENGTH or not _DIGITS.issuperset(digest):
             raise MissingBlob(f"{digest[:80]!r} is no digest of a blob: the record is damaged")
         try:
-            with self._disk.open(self._path(digest)) as file:
+            with self._disk.open(self.path(digest)) as file:
                 content = file.read(0, file.size())
         except Absent:
-            raise MissingBlob(f"{self._path(digest)} is missing: restore it to go on") from None
+            raise MissingBlob(f"{self.path(digest)} is missing: restore it to go on") from None
         if _digest(content) != digest:
-            raise MissingBlob(f"{self._path(digest)} is damaged: restore it to go on")
+            raise MissingBlob(f"{self.path(digest)} is damaged: restore it to go on")
         return content
 
-    def _path(self, digest: str) -> str:
+    def path(self, digest: str) -> str:
+        """The file of a blob."""
         return f"{self._folder}/{digest}"
 
     def _stored(self, digest: str, size: int) -> bool:
         try:
-            return self._disk.stat(self._path(digest)).size == size
+            self._disk.touch(self.path(digest))
+            return self._disk.stat(self.path(digest)).size == size
         except Absent:
             return False
 
     def _store(self, digest: str, content: bytes) -> None:
         make_folder(self._disk, self._folder)
-        temporary = f"{self._path(digest)}.{self._unique}"
+        temporary = f"{self.path(digest)}.{self._unique}"
         try:
             self._disk.unlink(temporary)
         except Absent:
@@ -71,7 +74,7 @@ class Blobs:
             with self._disk.create(temporary) as file:
                 file.append(content)
                 file.datasync()
-            self._disk.rename(temporary, self._path(digest))
+            self._disk.rename(temporary, self.path(digest))
         except StorageError:
             self._discard(temporary)
             raise

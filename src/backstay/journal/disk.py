@@ -91,6 +91,9 @@ class Disk(Protocol):
     def unlink(self, path: str) -> None:
         """Take a file's name away. `Absent` if there is none."""
 
+    def touch(self, path: str) -> None:
+        """Make now the time of a file's last change. `Absent` if there is none."""
+
     def sync_directory(self, path: str) -> None:
         """Make the names in a folder durable."""
 

@@ -106,6 +106,10 @@ class PosixDisk:
         with _mapped(path):
             os.unlink(path)
 
+    def touch(self, path: str) -> None:
+        with _mapped(path):
+            os.utime(path)
+
     def sync_directory(self, path: str) -> None:
         with _mapped(path):
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

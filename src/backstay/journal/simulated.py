@@ -262,6 +262,10 @@ class SimulatedDisk:
         self._file(path)
         folder.change(name, "", None)
 
+    def touch(self, path: str) -> None:
+        """Not among `calls`: there is nothing in it that a crash could lose."""
+        self._file(path).mtime = self._clock()
+
     def sync_directory(self, path: str) -> None:
         self.called("sync_directory", path)
         self._folder(path).sync()

@@ -5,7 +5,7 @@ shares stands in its parent's.
 """
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -19,7 +19,7 @@ from backstay.core.record import (
     ItemRecord,
     Prompt,
     Session,
-    Unknown,
+    TurnEnd,
 )
 from backstay.core.usage import Usage
 from backstay.errors import BackstayError
@@ -62,27 +62,48 @@ class Texts(msgspec.Struct):
 
 def read_texts(disk: Disk, folder: str) -> Texts:
     """Read a session whole. What can't be read has no words."""
-    reader = _Reader()
-    title = read_label(disk, folder).title
-    if title:
-        reader.turns[0] = TurnText(0, title=title)
     try:
         records = look(disk, folder).records
         own = _own_numbers(disk, folder, records)
     except BackstayError:
         records, own = [], None
+    reader = _Reader(turn_order(records))
     for record in records:
-        reader.take(record, own=own is None or record.n in own)
-    turns = [reader.turns[n] for n in sorted(reader.turns)]
-    return Texts(turns, reader.count, reader.usage)
+        if own is None or record.n in own:
+            reader.take(record)
+        elif isinstance(record, Attempt):
+            reader.models[record.n] = record.model
+    turns = sorted(reader.turns.values(), key=lambda turn: turn.n)
+    title = read_label(disk, folder).title
+    if title:
+        turns.insert(0, TurnText(0, title=title))
+    return Texts(turns, len(reader.order), reader.usage)
 
 
 def spent(records: Iterable[AnyRecord]) -> dict[str, Usage]:
     """Tokens by model of these records' attempts and summaries."""
-    reader = _Reader()
+    reader = _Reader({})
     for record in records:
-        reader.take(record, own=True)
+        if isinstance(record, Attempt | AttemptEnd | Compaction):
+            reader.take(record)
     return reader.usage
+
+
+def turn_order(records: Iterable[AnyRecord]) -> dict[int, int]:
+    """By the number of a turn's prompt: the how-manieth turn it is, from 1, as they began.
+
+    Prompts whose turn has not begun come last.
+    """
+    order: dict[int, int] = {}
+    prompts = []
+    for record in records:
+        if isinstance(record, Attempt | TurnEnd):
+            order.setdefault(record.turn, len(order) + 1)
+        elif isinstance(record, Prompt):
+            prompts.append(record.n)
+    for n in prompts:
+        order.setdefault(n, len(order) + 1)
+    return order
 
 
 def _own_numbers(disk: Disk, folder: str, records: list[AnyRecord]) -> set[int] | None:
@@ -96,63 +117,46 @@ def _own_numbers(disk: Disk, folder: str, records: list[AnyRecord]) -> set[int] 
 class _Reader:
     """Takes records in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, order: dict[int, int]) -> None:
+        self.order = order
         self.turns: dict[int, TurnText] = {}
-        self.count = 0
         self.usage: dict[str, Usage] = {}
+        self.models: dict[int, str] = {}
+        """By the number of an attempt."""
         self._turn_of: dict[int, int] = {}
-        """By the number of a prompt, then of an attempt: which turn it is."""
-        self._models: dict[int, str] = {}
 
-    def take(self, record: AnyRecord, *, own: bool) -> None:
+    def take(self, record: AnyRecord) -> None:
         match record:
-            case Unknown():
-                return
-            case Prompt():
-                self.count += 1
-                self._turn_of[record.n] = self.count
             case Attempt():
-                self._turn_of[record.n] = self._turn_of.get(record.turn, self.count)
-                self._models[record.n] = record.model
-            case _:
-                pass
-        if own:
-            self._take_usage(record)
-            self._take_text(record)
-
-    def _take_usage(self, record: AnyRecord) -> None:
-        if isinstance(record, AttemptEnd):
-            model = self._models.get(record.attempt, "")
-        elif isinstance(record, Compaction):
-            model = record.model
-        else:
-            return
-        if record.usage:
-            self.usage[model] = self.usage.get(model, Usage()) + Usage.of(record.usage)
-
-    def _take_text(self, record: AnyRecord) -> None:
-        match record:
+                self.models[record.n] = record.model
+                self._turn_of[record.n] = record.turn
+            case AttemptEnd():
+                self._count(self.models.get(record.attempt, ""), record.usage)
+            case Compaction():
+                self._count(record.model, record.usage)
             case Prompt():
-                turn = self._turn(self.count)
-                turn.at = record.t
+                turn = self._turn(record.n, record.t)
                 for item in record.items:
                     if item.get("role", "user") == "user":
                         turn.prompt = _joined(turn.prompt, message_text(item))
             case ItemRecord() if kind(record.item) == "message":
-                turn = self._turn(self._turn_of.get(record.attempt, self.count))
-                turn.at = turn.at or record.t
+                turn = self._turn(self._turn_of.get(record.attempt, 0), record.t)
                 turn.answer = _joined(turn.answer, message_text(record.item))
             case Call():
-                turn = self._turn(self._turn_of.get(record.attempt, self.count))
-                turn.at = turn.at or record.t
+                turn = self._turn(self._turn_of.get(record.attempt, 0), record.t)
                 command, files = _of_call(record.item)
                 turn.command = _joined(turn.command, command)
                 turn.file = _joined(turn.file, files)
             case _:
                 pass
 
-    def _turn(self, n: int) -> TurnText:
-        return self.turns.setdefault(max(n, 1), TurnText(max(n, 1)))
+    def _count(self, model: str, usage: dict[str, Any] | None) -> None:
+        if usage:
+            self.usage[model] = self.usage.get(model, Usage()) + Usage.of(usage)
+
+    def _turn(self, number: int, at: float) -> TurnText:
+        """The turn of this prompt; what belongs to none that is known counts to the first."""
+        return self.turns.setdefault(number, TurnText(self.order.get(number, 1), at))
 
 
 def _of_call(item: Item) -> tuple[str, str]:
