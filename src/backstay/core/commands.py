@@ -20,6 +20,8 @@ class Request(msgspec.Struct, frozen=True):
     """The `prompt_cache_key` (FACTS 12): the session's id, of a fork its parent's."""
     schema: dict[str, Any] | None = None
     """The JSON Schema that the turn's answer is to have."""
+    without: tuple[str, ...] = ()
+    """Fields that the provider refused and that are left out; a dot leads into one."""
 
 
 class Append(msgspec.Struct, frozen=True):

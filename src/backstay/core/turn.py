@@ -312,6 +312,7 @@ class Turn:
             effort=history.effort,
             session=history.cache_key or history.id,
             schema=history.turns[turn].schema,
+            without=tuple(sorted(history.mends.request)),
         )
         self._attempt = history.attempts[record.n]
         self._outcome = None
@@ -466,6 +467,9 @@ class Turn:
     def _conclude_cut(self, attempt: AttemptState, outcome: e.Outcome) -> None:
         turn = self.history.turns[attempt.record.turn]
         verdict = decide(turn, outcome, self.rules.policy, self._roll)
+        if isinstance(verdict, Again) and (why_not := used_up(self.rules.budget, turn)):
+            self._end_turn(turn, "failed", why_not, BUDGET)
+            return
         if isinstance(verdict, Again):
             wait = Wait(attempt.record.n, verdict.seconds, outcome, verdict.tries, verdict.limit)
             self._commands.append(wait)
