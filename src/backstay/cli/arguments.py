@@ -104,9 +104,8 @@ class Run(msgspec.Struct, kw_only=True):
     profile: str = ""
     oss: bool = False
     local_provider: str = ""
-    max_steps: int | None = None
-    max_tokens: int | None = None
-    max_cost: float | None = None
+    budget: list[str] = []
+    """`max_steps`, `max_tokens` and `max_cost` as overrides, those that were given."""
     notes: list[str] = []
     """What was asked for and is not done, one line each."""
     help: Literal["", "exec", "resume", "continue"] = ""
@@ -211,32 +210,27 @@ def _common(given: Given) -> Run:
         profile=given.last("profile"),
         oss=given.has("oss"),
         local_provider=given.last("local-provider"),
-        max_steps=_whole(given, "max-steps"),
-        max_tokens=_whole(given, "max-tokens"),
-        max_cost=_dollars(given, "max-cost"),
+        budget=_budget(given),
         notes=notes,
         version=given.has("version"),
     )
 
 
-def _whole(given: Given, name: str) -> int | None:
-    """The value as a whole number above 0, None where the flag was not given."""
-    if not given.has(name):
-        return None
-    text = given.last(name).replace("_", "")
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"--{name} {given.last(name)}: it takes a whole number above 0")
-    return int(text)
-
-
-def _dollars(given: Given, name: str) -> float | None:
-    """The value as a sum of money above 0, None where the flag was not given."""
-    if not given.has(name):
-        return None
-    try:
-        sum_of = float(given.last(name).removeprefix("$"))
-    except ValueError:
-        sum_of = 0.0
-    if not 0 < sum_of < float("inf"):
-        raise UsageError(f"--{name} {given.last(name)}: it takes US dollars above 0, as 1.50")
-    return sum_of
+def _budget(given: Given) -> list[str]:
+    """The budget's flags as `KEY=VALUE`. Raises `UsageError` for what is no amount."""
+    found = []
+    for name in ("max-steps", "max-tokens"):
+        if given.has(name):
+            text = given.last(name).replace("_", "")
+            if not (text.isascii() and text.isdecimal()) or int(text) < 1:
+                raise UsageError(f"--{name} {given.last(name)}: it takes a whole number above 0")
+            found.append(f"{name.replace('-', '_')}={int(text)}")
+    if given.has("max-cost"):
+        try:
+            dollars = float(given.last("max-cost").removeprefix("$"))
+        except ValueError:
+            dollars = 0.0
+        if not 0 < dollars < float("inf"):
+            raise UsageError(f"--max-cost {given.last('max-cost')}: it takes US dollars, as 1.50")
+        found.append(f"max_cost={dollars}")
+    return found

@@ -117,7 +117,8 @@ class _Conversation:
         """The configuration; with `--oss` its provider is a local one."""
         asked = self._asked
         how = {"user_file": asked.user_config, "strict": asked.strict}
-        loaded = load(home, cwd, asked.overrides, profile=asked.profile, **how)
+        overrides = [*asked.overrides, *asked.budget]
+        loaded = load(home, cwd, overrides, profile=asked.profile, **how)
         if not asked.oss:
             return loaded
         from backstay.runtime.local import local_provider
@@ -125,7 +126,7 @@ class _Conversation:
 
         name = local_provider(asked.local_provider, loaded.configuration.oss_provider)
         self._local_model = LOCAL[name]
-        chosen = [*asked.overrides, f'model_provider="{name}"']
+        chosen = [*overrides, f'model_provider="{name}"']
         return load(home, cwd, chosen, profile=asked.profile, **how)
 
     def _model_of_session(self) -> str:

@@ -14,6 +14,7 @@ import msgspec
 from backstay import __version__
 from backstay.core import events as e
 from backstay.core.commands import Request
+from backstay.core.history import History
 from backstay.core.items import message
 from backstay.core.record import Process, Prompt
 from backstay.core.retry import Policy
@@ -35,6 +36,7 @@ from backstay.runtime.basis import Bases
 from backstay.runtime.context import Context
 from backstay.runtime.driver import Deliver, Driver
 from backstay.runtime.keys import ShellTable
+from backstay.runtime.outputs import Outputs
 from backstay.runtime.sending import Sending
 from backstay.runtime.settings import Settings
 from backstay.runtime.toolbox import own_tools
@@ -57,6 +59,14 @@ CLOSE_WITHIN: Final = 15.0
 Ended = watch.Finished
 """How a turn ended, as `prompt` and `resume` answer."""
 
+Arrange = Callable[[list[Tool], str, str], list[Tool]]
+"""A session's tools as they are to be used, from what they are, its id and its folder."""
+
+
+def _as_they_are(tools: list[Tool], session: str, cwd: str) -> list[Tool]:
+    del session, cwd
+    return tools
+
 
 class Session:
     """One session, open for writing. `create` and `open` are the ways in, `close` the way out."""
@@ -70,6 +80,7 @@ class Session:
         session: str,
         tools: Sequence[Tool],
         watcher: watch.Watcher,
+        arrange: Arrange = _as_they_are,
     ) -> None:
         self.id = session
         self.folder = journal.folder
@@ -84,10 +95,11 @@ class Session:
         self._closed = False
         commands = points.commands if points else Commands
         self.commands = commands(self.folder, grace=settings.grace)
-        self.shell = Shell(self.commands, session, cwd, _environment(settings))
+        keep = Outputs(settings.home, session).keep
+        self.shell = Shell(self.commands, session, cwd, _environment(settings), keep)
         self._context = Context(settings, cwd, shell.shell_of(self.shell.environ), self._notice)
-        own = own_tools(settings, cwd, self.shell, points)
-        self.tools = {tool.name: tool for tool in (*own, *tools)}
+        own = own_tools(settings, cwd, self.shell, points) if settings.shell_tools else []
+        self.tools = {tool.name: tool for tool in arrange([*own, *tools], session, cwd)}
         self._bases = Bases(settings, journal.blobs, self.tools, tuple(tools), self._notice)
         self._sending = Sending(settings.provider, self._bases.texts)
         self._driver = Driver(
@@ -95,8 +107,9 @@ class Session:
             self._journal,
             points.sender(self._send) if points else self._send,
             tools=points.tools(self.tools) if points else self.tools,
-            crew=_Crew(self.commands, self._notice),
+            crew=_Crew(self.commands if settings.shell_tools else None, self._notice),
             watcher=self._seen,
+            keep=keep,
         )
 
     def _rules(self) -> Rules:
@@ -108,16 +121,29 @@ class Session:
                 stream_retries=provider.stream_max_retries,
                 request_retries=provider.request_max_retries,
             ),
+            budget=self.settings.budget,
         )
 
     @classmethod
     async def create(
-        cls, settings: Settings, watcher: watch.Watcher, tools: Sequence[Tool] = ()
+        cls,
+        settings: Settings,
+        watcher: watch.Watcher,
+        tools: Sequence[Tool] = (),
+        arrange: Arrange = _as_they_are,
     ) -> Self:
         """A new session. Raises `StorageError`; nothing is on disk before the first prompt is."""
         session = uuid7(time.time(), os.urandom(10))
         journal = Journal.create(PosixDisk(), settings.home, session, time.time)
-        self = cls(settings, journal, settings.cwd, session=session, tools=tools, watcher=watcher)
+        self = cls(
+            settings,
+            journal,
+            settings.cwd,
+            session=session,
+            tools=tools,
+            watcher=watcher,
+            arrange=arrange,
+        )
         try:
             basis = self._bases.today()
         except BaseException:
@@ -134,6 +160,7 @@ class Session:
         name: str,
         watcher: watch.Watcher,
         tools: Sequence[Tool] = (),
+        arrange: Arrange = _as_they_are,
     ) -> Self:
         """Open an existing session for writing: what a crash left open is settled from here on.
 
@@ -146,7 +173,15 @@ class Session:
         cwd = settings.cwd
         if reading.identity is not None and not settings.moved:
             cwd = reading.identity.cwd
-        self = cls(settings, journal, cwd, session=session, tools=tools, watcher=watcher)
+        self = cls(
+            settings,
+            journal,
+            cwd,
+            session=session,
+            tools=tools,
+            watcher=watcher,
+            arrange=arrange,
+        )
         try:
             self._open(reading)
             await self._driver.handled()
@@ -221,6 +256,11 @@ class Session:
         name = settings.provider.name
         self._driver.post(e.Continued(settings.model, name, settings.effort, basis))
         return await self._wait(self._resumed)
+
+    @property
+    def history(self) -> History:
+        """What its records add up to at this moment: to look at, not to change."""
+        return self._driver.machine.history
 
     def interrupt(self, reason: str = "interrupted by the user") -> None:
         """Stop what runs and record what is known; the turn ends as interrupted."""
@@ -324,9 +364,9 @@ class Session:
 
 
 class _Crew:
-    """The commands' supervisor as the driver knows it."""
+    """The commands' supervisor as the driver knows it; there is none without commands."""
 
-    def __init__(self, commands: Commands, notice: Callable[[str], None]) -> None:
+    def __init__(self, commands: Commands | None, notice: Callable[[str], None]) -> None:
         self._commands = commands
         self._notice = notice
         self._boot = ""
@@ -338,9 +378,11 @@ class _Crew:
 
     @property
     def supervisor(self) -> Process | None:
-        return self._commands.supervisor
+        return self._commands.supervisor if self._commands is not None else None
 
     def spawn(self) -> None:
+        if self._commands is None:
+            return
         try:
             self._commands.spawn()
         except (SupervisorGone, OSError) as error:

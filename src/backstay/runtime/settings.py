@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from backstay.core.budget import Budget
 from backstay.errors import UsageError
 from backstay.model.provider import Provider, Secret
 from backstay.runtime.config import Loaded, default_home
@@ -51,6 +52,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What commands inherit of the environment, beside those."""
     ephemeral: bool = False
     """The session is removed at its end."""
+    shell_tools: bool = True
+    """Without it a session has the tools that it is given and no others, and its model is told
+    nothing of a folder to work in."""
+    budget: Budget = Budget()
+    """What one turn may use."""
 
 
 def settings(
@@ -97,7 +103,29 @@ def settings(
         grace=configuration.command_grace_seconds,
         hidden=tuple(name for name in hidden if name),
         inherited=configuration.shell_environment_policy,
+        budget=_budget(loaded, model),
         ephemeral=ephemeral,
+    )
+
+
+def _budget(loaded: Loaded, model: str) -> Budget:
+    """What a turn may use. Raises `UsageError` for dollars without a price."""
+    configuration = loaded.configuration
+    dollars = configuration.max_cost
+    if dollars is not None:
+        from backstay.core.prices import price_of
+
+        if price_of(model, configuration.prices) is None:
+            raise UsageError(
+                f"max_cost needs the price of {model}, which is not known: write "
+                f'[prices."{model}"] with input and output, in US dollars per million tokens, '
+                "into config.toml"
+            )
+    return Budget(
+        steps=configuration.max_steps,
+        tokens=configuration.max_tokens,
+        dollars=dollars,
+        prices=configuration.prices,
     )
 
 
