@@ -31,7 +31,7 @@ class Blobs:
         (`removal`). Raises `StorageError`.
         """
         digest = _digest(content)
-        if digest in self._durable:
+        if digest in self._durable and self._still_there(digest):
             return digest
         if not self._stored(digest, len(content)):
             self._store(digest, content)
@@ -55,6 +55,13 @@ class Blobs:
     def path(self, digest: str) -> str:
         """The file of a blob."""
         return f"{self._folder}/{digest}"
+
+    def _still_there(self, digest: str) -> bool:
+        try:
+            self._disk.touch(self._path(digest))
+        except Absent:
+            return False
+        return True
 
     def _stored(self, digest: str, size: int) -> bool:
         try:
