@@ -37,3 +37,9 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     web_search: bool = True
     """The tool `web_search` is run by the provider."""
+
+    images: bool = True
+    """The provider takes images; elsewhere `view_image` isn't offered, and a text stands for each."""
+
+    output_images: bool = True
+    """The output of a call may hold an image; elsewhere it follows in a message of the user."""

@@ -77,7 +77,13 @@ def sent(history: History, dialect: Dialect, mends: Mends) -> list[Sent]:
             making.messages(segment)
         else:
             making.attempt(segment)
-    return _said_once([_mended(one, mends) for one in making.items])
+    made = _said_once([_mended(one, mends) for one in making.items])
+    if dialect.images and dialect.output_images:
+        return made
+    from backstay.core.images import adapted
+
+    shown = adapted([one.item for one in made], dialect)
+    return [made[at]._replace(item=item) for at, item in shown]
 
 
 def _mended(one: Sent, mends: Mends) -> Sent:

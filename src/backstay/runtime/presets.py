@@ -12,8 +12,12 @@ _FUNCTIONS_ONLY: Final[dict[str, Any]] = {
     "unknown_items": False,
     "developer_role": False,
     "web_search": False,
+    "images": False,
+    "output_images": False,
 }
-"""What local servers have in common: function tools, plain roles, nothing hosted."""
+"""What local servers have in common: function tools, plain roles, nothing hosted, no images.
+
+Some of their models do see: `dialect.images = true` is for these."""
 
 PRESETS: Final[dict[str, dict[str, Any]]] = {
     "openai": {
@@ -41,6 +45,7 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
             "encrypted_reasoning": False,
             "unknown_items": False,
             "web_search": False,
+            "images": False,
         },
     },
     "xai": {
