@@ -58,7 +58,7 @@ class Blobs:
 
     def _still_there(self, digest: str) -> bool:
         try:
-            self._disk.touch(self._path(digest))
+            self._disk.touch(self.path(digest))
         except Absent:
             return False
         return True
