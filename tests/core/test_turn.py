@@ -599,11 +599,15 @@ def test_refused_reasoning_is_dropped_once(playbook: Make) -> None:
         >> SYNCED
         << "send 12: go a =a"
         >> ended(12, "refused", status=400, code=code)
-        << "append end of 12 refused; repair as_text; attempt 15"
+        << "append end of 12 refused; repair drop_field; attempt 15"
         >> SYNCED
-        << "send 15: go The tool look was called with:\n{}\nIt answered:\ndone"
+        << "send 15: go a =a"
         >> ended(15, "refused", status=400, code=code)
-        << "append end of 15 refused; repair undo; turn 2 failed"
+        << "append end of 15 refused; repair as_text; attempt 18"
+        >> SYNCED
+        << "send 18: go The tool look was called with:\n{}\nIt answered:\ndone"
+        >> ended(18, "refused", status=400, code=code)
+        << "append end of 18 refused; repair undo; turn 2 failed"
         >> SYNCED
         << "finish 2 failed"
     ).check()

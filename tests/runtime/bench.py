@@ -21,7 +21,9 @@ JSON = dict[str, Any]
 class Bench:
     """A home, a folder and a provider that plays a script."""
 
-    def __init__(self, tmp_path: Path, home: Path, script: list[JSON]) -> None:
+    def __init__(
+        self, tmp_path: Path, home: Path, script: list[JSON] | Callable[[JSON], JSON]
+    ) -> None:
         self.cwd = tmp_path / "work"
         self.cwd.mkdir(exist_ok=True)
         self.home = home

@@ -102,7 +102,7 @@ def climb(history: History, dialect: Dialect, outcome: Outcome, attempt: int) ->
 
 def _tried(history: History) -> list[Repair]:
     """The repairs since the last attempt that was answered."""
-    answered = 0
+    answered = history.compacted
     for attempt in history.attempts.values():
         if attempt.end is not None and attempt.end.outcome in ("completed", "incomplete"):
             answered = attempt.end.n
@@ -162,6 +162,7 @@ def _rungs(history: History, outcome: Outcome, now: list[Sent]) -> Iterator[Repa
         yield _rung(REPLACE_ITEM, target=named.n, at=named.at)
     if "reasoning" in said or "encrypted" in said:
         yield _rung(DROP_REASONING)
+        yield _rung(DROP_FIELD, field="include")
     if named is not None and not _is_half(history, named):
         yield _rung(REPLACE_ITEM, target=named.n, at=named.at)
     yield _rung(REPLACE_IMAGES)
