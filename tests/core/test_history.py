@@ -14,7 +14,9 @@ from backstay.core.record import (
     Known,
     Note,
     Output,
+    Prompt,
     Start,
+    Tally,
     TurnEnd,
     Unknown,
 )
@@ -57,13 +59,27 @@ def test_the_header_a_prompt_and_a_compaction_say_what_the_session_is() -> None:
     assert (history.turn.n, history.turn.prompt, history.turn.end) == (7, None, None)
 
 
-def test_a_compaction_that_the_machine_made_itself_keeps_its_turn() -> None:
-    """Live and replayed, the turn under way stays the one that was."""
+def test_a_compaction_is_read_the_same_with_and_without_what_was_before_it() -> None:
+    """Its turn, the turn's counts, what waits and what is shown stand in the record."""
     past = whole()
-    past.add(Compaction, id="s", cwd="/w", basis=BASIS, items=[message("user", "short")], turn=2)
-    history = past.history()
-    assert history.turn is not None
-    assert len(history.turn.attempts) == 2
+    past.add(
+        Compaction,
+        id="s",
+        cwd="/w",
+        basis=BASIS,
+        items=[message("user", "short")],
+        turn=2,
+        tally=Tally(steps=3, cut=2),
+        carried=[record for record in past.records if isinstance(record, Prompt)][1:],
+        shown={"s-5": 12},
+        running={"s-5": "boot"},
+    )
+    for history in (past.history(), replay(past.records[-1:])):
+        assert history.turn is not None
+        assert (history.turn.n, history.turn.attempts, history.turn.step) == (2, [], 3)
+        assert history.turn.carried.cut == 2
+        assert len(history.queued) == 1
+        assert (history.shown, history.running) == ({"s-5": 12}, {"s-5": "boot"})
     assert shape(past.view()) == ["short"]
 
 

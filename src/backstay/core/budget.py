@@ -44,6 +44,8 @@ def spent(turn: TurnState) -> Spent:
     steps: set[int] = set()
     by_model: dict[str, Usage] = {}
     model = turn.prompt.model if turn.prompt else ""
+    if turn.carried.usage is not None:
+        by_model[model] = Usage.of(turn.carried.usage)
     for one in turn.attempts:
         model = one.record.model or model
         if one.record.n <= turn.reopened_at or one.end is None:
@@ -51,7 +53,7 @@ def spent(turn: TurnState) -> Spent:
         if one.end.outcome in ("completed", "incomplete"):
             steps.add(one.record.step)
         by_model[model] = by_model.get(model, Usage()) + Usage.of(one.end.usage)
-    return Spent(steps=len(steps), by_model=by_model)
+    return Spent(steps=turn.carried.counted + len(steps), by_model=by_model)
 
 
 def used_up(budget: Budget, turn: TurnState) -> str:

@@ -33,7 +33,9 @@ from backstay.core.record import (
     Prompt,
     Repair,
     Session,
+    SpoolRange,
     Start,
+    Tally,
     TurnEnd,
 )
 
@@ -41,6 +43,8 @@ DAMAGE: Final = "damage"
 """The `repair` action that states what was found wrong with the journal."""
 REOPENED: Final = "reopened"
 """The `note` topic that lets an ended turn go on."""
+COMMAND_ENDED: Final = "command_ended"
+"""The `note` topic for a command that ended outside of any call; its text names the effect."""
 
 
 _FOLDS: Final[dict[type[AnyRecord], str]] = {
@@ -89,6 +93,13 @@ class TurnState(msgspec.Struct):
     """What its prompt says of the answer; kept where a compaction took the prompt."""
     reopened_at: int = 0
     """Attempts numbered below this belong to an ended stretch of the turn: they count no more."""
+    carried: Tally = Tally()
+    """What it used before the newest compaction; `attempts` are those behind it."""
+
+    @property
+    def step(self) -> int:
+        """The number of its last step, done or not; 0 before the first."""
+        return self.attempts[-1].record.step if self.attempts else self.carried.steps
 
 
 class Messages(msgspec.Struct):
@@ -97,6 +108,10 @@ class Messages(msgspec.Struct):
     items: list[Item]
     n: int
     """The record that holds them."""
+    provider: str = ""
+    """Of a compaction: who made it, and alone can read what is encrypted in it."""
+    plain: Item | None = None
+    """What is told in the place of that to others."""
 
 
 Segment = Messages | AttemptState
@@ -129,6 +144,13 @@ class History:
         """Those that change the view, in order."""
         self.mends = Mends()
         """What they add up to."""
+        self.shown: dict[str, int] = {}
+        """How many bytes were shown of each effect of which there may be more to show."""
+        self.running: dict[str, str] = {}
+        """The effects that the model takes for running, each with the boot it was started in."""
+        self.compacted = 0
+        """The newest compaction, 0 without one."""
+        self._compacted_for = 0
         self._lost_after = 0
         """Records are missing behind this one, and behind none after it."""
 
@@ -156,6 +178,12 @@ class History:
     def open_attempts(self) -> list[AttemptState]:
         """Attempts whose end is not recorded."""
         return [attempt for attempt in self.attempts.values() if attempt.end is None]
+
+    def is_fresh(self, turn: int) -> bool:
+        """Whether nothing was answered since a compaction was made for this turn."""
+        ends = [attempt.end for attempt in self.attempts.values()]
+        answered = any(end and end.outcome in ("completed", "incomplete") for end in ends)
+        return bool(self.compacted) and self._compacted_for == turn and not answered
 
     def _session(self, record: Session | Prompt | Compaction | Fork) -> None:
         self.id, self.cwd, self.basis = record.id, record.cwd, record.basis
@@ -226,12 +254,27 @@ class History:
 
     def _output(self, record: Output) -> None:
         call = self.calls.get(record.call)
+        if record.spool is not None:
+            self._show(record.spool, yielded=record.status == "yielded")
         if call is None:
             text = message_text(record.item)
             note = f"The output of a tool call that is missing from the history:\n{text}"
             self.segments.append(Messages([message("developer", note)], record.n))
         elif call.output is None:
             call.output = record
+
+    def _show(self, spool: SpoolRange, *, yielded: bool) -> None:
+        """An output showed so much of an effect; one that did not yield says that it is over."""
+        effect = spool.effect
+        boot = self.running.pop(effect, "")
+        if not boot:
+            number = effect.rpartition("-")[2]
+            call = self.calls.get(int(number)) if number.isdecimal() else None
+            boot = call.start.boot if call is not None and call.start is not None else ""
+        begin = self.shown.pop(effect, 0)
+        if yielded:
+            self.shown[effect] = max(spool.end, begin)
+            self.running[effect] = boot
 
     def _late(self, record: Late) -> None:
         self.segments.append(Messages([record.item], record.n))
@@ -253,6 +296,9 @@ class History:
         if record.topic == REOPENED and turn is not None:
             turn.end = None
             turn.reopened_at = record.n
+            turn.carried = Tally(steps=turn.carried.steps)
+        if record.topic == COMMAND_ENDED:
+            self.running.pop(record.text, None)
 
     def _repair(self, record: Repair) -> None:
         if record.action in MENDING:
@@ -261,12 +307,32 @@ class History:
 
     def _compaction(self, record: Compaction) -> None:
         self._session(record)
+        self._settings(record)
         self.cache_key = record.id
-        self.segments = [Messages(record.items, record.n)]
-        if record.turn and record.turn not in self.turns:
-            self.turn = self.turns[record.turn] = TurnState(record.turn, None)
-            self.turn.schema = record.schema
-            self._settings(record)
+        self.segments = [Messages(record.items, record.n, record.provider, record.plain)]
+        self.attempts = {}
+        self.calls = {n: call for n, call in self.calls.items() if _may_come_late(call)}
+        self.queued = [one for one in record.carried if isinstance(one, Prompt)]
+        self.repairs = [one for one in record.carried if isinstance(one, Repair)]
+        self.mends = add_up(self.repairs)
+        self.shown, self.running = dict(record.shown), dict(record.running)
+        self.compacted = record.n
+        queued = self.queued[0].n if self.queued else 0
+        self._compacted_for = record.turn or queued
+        self.turn = None
+        if record.turn:
+            self.turn = self.turns[record.turn] = TurnState(
+                record.turn,
+                record.prompt,
+                end=record.end,
+                schema=record.schema,
+                carried=record.tally,
+            )
+
+
+def _may_come_late(call: CallState) -> bool:
+    """Whether a call that has its output may still say more: its tool did not react to a stop."""
+    return call.output is not None and call.output.status in ("interrupted", "deadline")
 
 
 def last_done(attempt: AttemptState) -> int:

@@ -229,13 +229,19 @@ class Note(Record, tag="note"):
 
 
 class Tally(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a turn has used before a compaction that it goes on behind."""
+    """What a turn has used before a compaction that it goes on behind.
+
+    All but `steps` counts from when the turn was last reopened.
+    """
 
     steps: int = 0
+    """The number of the last step that is done."""
+    counted: int = 0
+    """Steps that came to their end."""
     cut: int = 0
-    """Attempts that were cut, stalled or failed, since the turn was last reopened."""
+    """Attempts that were cut, stalled or failed."""
     usage: dict[str, Any] | None = None
-    """The sum of what its attempts used, in the provider's own words."""
+    """The sum of what its attempts used, in the provider's own words, the summary included."""
 
 
 class Compaction(Record, tag="compaction"):
@@ -253,16 +259,28 @@ class Compaction(Record, tag="compaction"):
     format: int = FORMAT
     tally: Tally = Tally()
     """What that turn has used until here."""
+    prompt: Prompt | None = None
+    """That turn's prompt, where it is known."""
+    end: TurnEnd | None = None
+    """How that turn ended, where it has and may be continued."""
     carried: list[Prompt | Repair | Note] = []
     """Records from before that still count: queued prompts, repairs of the request, notes."""
     shown: dict[str, int] = {}
-    """How many bytes of each effect that may still run the model was shown."""
+    """How many bytes of each effect that may still be asked for the model was shown."""
+    running: dict[str, str] = {}
+    """Those of them that the model takes for running, each with the boot it was started in."""
     schema: dict[str, Any] | None = None
     """That of the turn that goes on."""
+    plain: Item | None = None
+    """What stands for an encrypted summary where another provider is asked."""
     reason: str = ""
     """Why it was made: the window is nearly full, the provider refused the length, it was asked."""
     usage: dict[str, Any] | None = None
     """What the summary itself used."""
+    before: int = 0
+    """The estimated tokens of the view that was replaced."""
+    after: int = 0
+    """Those of the view that replaces it."""
 
 
 class Unknown(msgspec.Struct):

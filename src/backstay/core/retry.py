@@ -9,7 +9,6 @@ import msgspec
 
 from backstay.core.events import Outcome
 from backstay.core.history import AttemptState, TurnState, made_calls
-from backstay.core.record import AttemptEnd
 
 RETRY_STATUS: Final = frozenset({408, 409, 425, 429})
 """HTTP statuses below 500 that are worth another try; all of 5xx are too."""
@@ -62,7 +61,7 @@ def decide(turn: TurnState, outcome: Outcome, policy: Policy, roll: float) -> Ag
     limit = policy.request_retries if request else policy.stream_retries
     if tries > limit:
         return GiveUp(f"{explain(outcome)} (gave up after {limit} retries)")
-    if sum(_cut(one.end) for one in counted) >= policy.most_cut:
+    if turn.carried.cut + sum(map(is_cut, counted)) >= policy.most_cut:
         return GiveUp(f"{explain(outcome)} ({policy.most_cut} attempts of this turn were cut)")
     asked = outcome.retry_after
     if asked is not None and asked > policy.longest_asked:
@@ -103,7 +102,9 @@ def _is_server_status(code: str) -> bool:
     return code.isdigit() and (int(code) in RETRY_STATUS or int(code) >= 500)
 
 
-def _cut(end: AttemptEnd | None) -> bool:
+def is_cut(attempt: AttemptState) -> bool:
+    """Whether it counts among a turn's cut attempts."""
+    end = attempt.end
     return end is not None and end.outcome in ("cut", "stalled", "failed")
 
 

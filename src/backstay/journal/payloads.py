@@ -16,7 +16,8 @@ from backstay.journal.blobs import Blobs, MissingBlob
 LARGEST: Final = 64 * 1024
 """Bytes of a text that still stands in its record."""
 _MARK: Final = "$blob"
-_FIELDS: Final = ("item", "items", "plan")
+_FIELDS: Final = ("item", "items", "plan", "plain", "prompt", "end", "carried")
+"""The last three hold whole records."""
 
 
 def outlined(record: Known, blobs: Blobs) -> Known:
@@ -57,7 +58,7 @@ def inlined(records: Iterable[AnyRecord], blobs: Blobs) -> Iterator[AnyRecord]:
             yield _changed(record, get)
 
 
-def _changed(record: Known, change: Callable[[Any], Any]) -> Known:
+def _changed(record: Any, change: Callable[[Any], Any]) -> Any:
     changes = {}
     for field in _FIELDS:
         before = getattr(record, field, None)
@@ -66,12 +67,14 @@ def _changed(record: Known, change: Callable[[Any], Any]) -> Known:
     return msgspec.structs.replace(record, **changes) if changes else record
 
 
-def _is_marked(record: Known) -> bool:
+def _is_marked(record: msgspec.Struct) -> bool:
     """Whether a part of it may stand for a blob: most records hold none and stay as they are."""
     return any(_holds_mark(getattr(record, field, None)) for field in _FIELDS)
 
 
 def _holds_mark(value: Any) -> bool:
+    if isinstance(value, msgspec.Struct):
+        return _is_marked(value)
     if isinstance(value, dict):
         return _MARK in value or any(map(_holds_mark, value.values()))
     return isinstance(value, list) and any(map(_holds_mark, value))
@@ -82,6 +85,8 @@ def _walk(value: Any, change: Callable[[Any], Any]) -> Any:
     changed = change(value)
     if changed is not value:
         return changed
+    if isinstance(value, msgspec.Struct):
+        return _changed(value, change)
     if isinstance(value, dict):
         parts = {key: _walk(part, change) for key, part in value.items()}
         return parts if any(parts[key] is not value[key] for key in value) else value

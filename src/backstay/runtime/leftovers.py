@@ -5,16 +5,13 @@ there, is told to the model once.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Final
 
 from backstay.core.events import Noted
+from backstay.core.history import COMMAND_ENDED
 from backstay.core.items import message
-from backstay.core.record import AnyRecord, Note, Output, Start
+from backstay.core.record import AnyRecord, Compaction, Note, Output, Start
 from backstay.tools import effects, shell
 from backstay.tools.effects import Exit, Exited, Running
-
-TOPIC: Final = "command_ended"
-"""The `note` topic for a command that ended outside of any call; its text names the effect."""
 
 
 def shown(records: Iterable[AnyRecord]) -> dict[str, int]:
@@ -24,6 +21,8 @@ def shown(records: Iterable[AnyRecord]) -> dict[str, int]:
         if isinstance(record, Output) and record.spool is not None:
             spool = record.spool
             ends[spool.effect] = max(spool.end, ends.get(spool.effect, 0))
+        elif isinstance(record, Compaction):
+            ends |= record.shown
     return ends
 
 
@@ -39,8 +38,11 @@ def running(records: Iterable[AnyRecord]) -> dict[str, str]:
             believed.pop(effect, None)
             if record.status == "yielded":
                 believed[effect] = boots.get(effect, "")
-        elif isinstance(record, Note) and record.topic == TOPIC:
+        elif isinstance(record, Note) and record.topic == COMMAND_ENDED:
             believed.pop(record.text, None)
+        elif isinstance(record, Compaction):
+            boots |= record.running
+            believed = dict(record.running)
     return believed
 
 
@@ -64,4 +66,4 @@ def ended_since(folder: str, session: str, records: Iterable[AnyRecord]) -> Iter
 
 def told(effect: str, text: str) -> Noted:
     """The event that puts a command's end into the journal and before the model."""
-    return Noted(TOPIC, effect, message("developer", text))
+    return Noted(COMMAND_ENDED, effect, message("developer", text))
