@@ -77,7 +77,7 @@ def test_yielded_command_lives_on_within_the_grace_period_and_is_polled(bench: B
     assert bench.resume().end().code == 0
     first, second = bench.sent()
     assert "begun" in first
-    assert second.endswith("Output:\ngot hello\none-output\n")
+    assert second.endswith("Output:\nhello\ngot hello\none-output\n")
     assert bench.runs("one") == bench.runs("one-end") == 1
     bench.check()
 

@@ -210,7 +210,7 @@ def test_yielded_command_is_polled_fed_and_ended_with_the_session(
     begun, got = outputs_in(bench.inputs()[2])
     assert "Process running with session ID 4" in begun
     assert "begun\n" in begun
-    assert got.endswith("Output:\ngot hello\n")
+    assert got.endswith("Output:\nhello\ngot hello\n")
 
     bench.server = chaos.ChaosServer(script[3:], strict=True)
     bench.run(prompt("more"), name=bench.id)

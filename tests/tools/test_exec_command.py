@@ -32,7 +32,7 @@ def test_polls_show_each_character_once_and_whole(tmp_path: Path) -> None:
     """A character whose bytes come one by one is not torn by the polls between them."""
     text = "aäb\N{EURO SIGN}c\N{GRINNING FACE}d"
     octal = "".join(f"\\{byte:03o} " for byte in text.encode()).split()
-    cmd = "read go; " + "; ".join(f"printf '{one}'; read go" for one in octal)
+    cmd = "stty -echo; read go; " + "; ".join(f"printf '{one}'; read go" for one in octal)
 
     async def main() -> str:
         commands = Commands(str(tmp_path))
@@ -57,7 +57,7 @@ def test_parallel_polls_lose_nothing(tmp_path: Path) -> None:
         commands = Commands(str(tmp_path))
         shared = Shell(commands, "s", "/", ENV)
         tool, poll = ExecCommand(shared), WriteStdin(shared)
-        cmd = "echo 1; read x; echo 2; read x; echo 3; read x"
+        cmd = "stty -echo; echo 1; read x; echo 2; read x; echo 3; read x"
         run = call(4, "exec_command", cmd=cmd, tty=True, yield_time_ms=250)
         shown = [printed(await tool.run(run))]
         both = await asyncio.gather(

@@ -45,7 +45,7 @@ def printed(output: Output, folder: str) -> str:
         return message_text(output.item)
     if spooled.omitted and not spooled.pieces:
         return message_text(output.item)
-    return shell.text_of(spooled, LONGEST_OUTPUT)
+    return shell.excerpt(spooled, LONGEST_OUTPUT, tty=effects.has_terminal(place)).text
 
 
 def exit_code(output: Output) -> int | None:

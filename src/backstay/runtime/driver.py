@@ -21,7 +21,8 @@ from backstay.core.turn import Turn
 from backstay.errors import StorageError, UsageError
 from backstay.journal import Batch, Waiting
 from backstay.runtime import watch
-from backstay.tools.tool import Invocation, Tool, bounded
+from backstay.tools.tool import Invocation, Tool, bounded, too_large
+from backstay.tools.whole import Keep
 
 STOP_WITHIN: Final = 5.0
 """Seconds that a stopped tool gets to say what is known, before it is cancelled and given up."""
@@ -77,8 +78,11 @@ class Driver:
         tools: Mapping[str, Tool],
         crew: Crew,
         watcher: watch.Watcher,
+        keep: Keep | None = None,
     ) -> None:
+        """`keep` stores the whole of outputs that are too large for a request."""
         self.machine = machine
+        self._keep = keep
         self._store = store
         self._send = send
         self._tools = tools
@@ -355,7 +359,9 @@ class Driver:
     async def _run_call(self, tool: Tool, invocation: Invocation, *, adopt: bool) -> None:
         try:
             result = await (tool.adopt(invocation) if adopt else tool.run(invocation))
-            result = bounded(msgspec.convert(msgspec.to_builtins(result), e.Result))
+            result = msgspec.convert(msgspec.to_builtins(result), e.Result)
+            if too_large(result):
+                result = await asyncio.to_thread(bounded, result, self._keep)
         except asyncio.CancelledError:
             result = e.Result(content="It was cancelled.", status="interrupted")
         except StorageError as error:

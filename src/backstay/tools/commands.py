@@ -124,12 +124,12 @@ class Commands:
         cwd: str,
         env: Mapping[str, str],
         limit: float | None = None,
-        stdin: bool = False,
+        tty: bool = False,
     ) -> Started | AlreadyClaimed | Refused:
         """Start a command at most once for its `effect`.
 
-        `argv[0]` is looked up in the PATH of `env`. `limit`: seconds until it is stopped. `stdin`
-        asks for an open pipe, else stdin is empty. After SupervisorGone whether it started is
+        `argv[0]` is looked up in the PATH of `env`. `limit`: seconds until it is stopped. `tty`
+        gives it a terminal of its own, else stdin is empty. After SupervisorGone whether it started is
         for `effects.evidence` to say.
         """
         supervisor = await self._ready()
@@ -140,7 +140,7 @@ class Commands:
             cwd=_text(cwd),
             env={_text(name): _text(value) for name, value in env.items()},
             limit=limit,
-            stdin=stdin,
+            tty=tty,
         )
         return _outcome(reply) or Started(reply["pid"], reply["start"])
 
@@ -176,9 +176,9 @@ class Commands:
     async def stdin(
         self, effect: str, target: str, text: bytes, *, limit: float = 5.0
     ) -> Written | AlreadyClaimed | Refused:
-        """Write to the stdin of the command `target`, at most once for `effect`.
+        """Write to the terminal of the command `target`, at most once for `effect`.
 
-        What the command has not made room for in `limit` seconds is not delivered.
+        What the terminal has not made room for in `limit` seconds is not delivered.
         """
         supervisor = await self._ready()
         encoded = base64.b64encode(text).decode()

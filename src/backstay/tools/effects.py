@@ -15,7 +15,7 @@ from backstay.core.record import Process
 from backstay.errors import StorageError
 from backstay.tools.supervise import layout, processes
 
-EndedBy = Literal["itself", "stop", "deadline", "dead-man", "session-end"]
+EndedBy = Literal["itself", "stop", "deadline", "dead-man", "session-end", "user"]
 """What ended a command; `dead-man` is the supervisor after the agent was gone for its grace."""
 
 
@@ -55,6 +55,8 @@ class Child(msgspec.Struct, frozen=True):
     start: int
     boot: str
     marker: str
+    tty: bool = False
+    """It has a terminal: what it prints is meant for one."""
 
 
 class NotClaimed(msgspec.Struct, frozen=True):
@@ -194,6 +196,12 @@ def read_child(folder: str) -> Child | None:
         return None
 
 
+def has_terminal(folder: str) -> bool:
+    """Whether the command writes to a terminal."""
+    child = read_child(folder)
+    return child is not None and child.tty
+
+
 def read_spool(folder: str, begin: int = 0, end: int | None = None) -> Spooled:
     """The kept bytes of `begin` to `end` (default: all there is), with their offsets."""
     segments = _segments(folder)
@@ -219,7 +227,7 @@ def spool_total(folder: str) -> int:
 def end_recorded_group(folder: str) -> list[Process]:
     """End what a dead supervisor left of the effect: TERM, up to 2 s, KILL. Those it ended.
 
-    Hits the recorded leader and its group only if pid, start time and boot are those recorded,
+    Hits the recorded leader, its group and its session only if pid, start time and boot are those recorded,
     and any process that carries the effect's marker. Blocks for up to about 2 s.
     """
     child = read_child(folder)
@@ -254,12 +262,12 @@ def _left_of(effect: str, child: Child | None) -> list[processes.Process]:
     if not processes.HAS_PROC:  # untested: the leader alone can be told from another
         found = processes.look(leader.pid) if leader else None
         return [found] if found else []
-    group = leader.pgid if leader else 0
+    number = leader.pid if leader else 0
     return [
         process
         for process in processes.everything().values()
         if process.pid != os.getpid()
-        and ((group and process.group == group) or processes.mark_of(process.pid) == effect)
+        and ((number and process.is_led_by(number)) or processes.mark_of(process.pid) == effect)
     ]
 
 

@@ -20,6 +20,7 @@ from backstay.tools.commands import (
 )
 from backstay.tools.effects import Exit, Exited, Gone, NeverStarted, NotClaimed, Running, Written
 from backstay.tools.tool import Invocation, Plain, failed
+from backstay.tools.whole import Keep
 
 LEAVING_SECONDS: Final = 10.0
 """How long a supervisor that is leaving may take to end its commands: TERM, KILL and some."""
@@ -39,7 +40,9 @@ _EXEC_PARAMETERS: dict[str, Any] = {
         },
         "tty": {
             "type": "boolean",
-            "description": "Keep the command's stdin open for write_stdin. Default false.",
+            "description": "True gives the command a terminal of 40 rows and 120 columns, for "
+            "programs that need one or are talked to with write_stdin. By default its stdin is "
+            "empty and its output goes to a pipe.",
         },
         "yield_time_ms": {
             "type": "number",
@@ -49,7 +52,7 @@ _EXEC_PARAMETERS: dict[str, Any] = {
         "max_output_tokens": {
             "type": "number",
             "description": "How much output to answer with; what is beyond is cut out of the "
-            "middle. Default 10000.",
+            "middle, and the answer names a file that has the whole. Default 10000, at most 50000.",
         },
     },
     "required": ["cmd"],
@@ -61,11 +64,13 @@ _STDIN_PARAMETERS: dict[str, Any] = {
         "session_id": {"type": "number", "description": "The number of the running command."},
         "chars": {
             "type": "string",
-            "description": "What to write to its stdin; empty to wait for more output.",
+            "description": "What to type into its terminal: \\n or \\r for Enter, \\u0003 for "
+            "Ctrl-C, \\u0004 for Ctrl-D, \\u001b for Escape. Empty to wait for more output.",
         },
         "yield_time_ms": {
             "type": "number",
-            "description": "How long to wait for output. Default 10000, from 250 to 30000.",
+            "description": "How long to wait for output. With chars default 250, from 250 to "
+            "30000; without default 10000, from 250 to 300000.",
         },
         "max_output_tokens": {
             "type": "number",
@@ -81,9 +86,16 @@ class Shell:
     """What both tools share: the supervisor's client and how far each command has been shown."""
 
     def __init__(
-        self, commands: Commands, session: str, cwd: str, environ: Mapping[str, str]
+        self,
+        commands: Commands,
+        session: str,
+        cwd: str,
+        environ: Mapping[str, str],
+        keep: Keep | None = None,
     ) -> None:
+        """`keep` stores the whole of outputs that are cut."""
         self.commands = commands
+        self.keep = keep
         self.cwd = cwd
         self.environ = environ
         self.shown: dict[str, int] = {}
@@ -112,13 +124,14 @@ class Shell:
         try:
             found = await self.commands.wait(effect, seconds)
         except SupervisorSilent as error:
-            return self._silent(effect, session_id, error)
+            return await asyncio.to_thread(self._silent, effect, session_id, error)
         except (SupervisorGone, LookupError):
             left = await asyncio.to_thread(self._lost, effect)
             if isinstance(left, Result):
                 return left
             found = left
-        return self.told(
+        return await asyncio.to_thread(
+            self.told,
             effect,
             invocation,
             found,
@@ -139,7 +152,10 @@ class Shell:
         begin: int,
         note: str = "",
     ) -> Result:
-        """The result that shows what the command printed from `begin` on; that counts as shown."""
+        """The result that shows what the command printed from `begin` on; that counts as shown.
+
+        Blocks.
+        """
         answer = shell.result(
             self.commands,
             effect,
@@ -149,16 +165,16 @@ class Shell:
             begin=begin,
             most=shell.tokens(invocation.arguments.get("max_output_tokens")),
             note=note,
+            keep=self.keep,
         )
         if answer.spool is not None:
-            self.shown[effect] = answer.spool.end
+            self.shown[effect] = max(answer.spool.end, self.shown.get(effect, 0))
         return answer
 
     def _silent(self, effect: str, session_id: int, error: SupervisorSilent) -> Result:
         """The command may go on or have ended: nobody can tell, and nothing is ended."""
         why = f" ({error}; until then write_stdin can ask again for session ID {session_id})"
-        text = f"{UNKNOWN.format(why=why)}\nIts output until then:\n{self.partial(effect)}"
-        return Result(content=text, status="unknown")
+        return self._unknown(effect, why)
 
     def _lost(self, effect: str) -> Result | Exit:
         """The supervisor died under the command: end what it left, say what is known.
@@ -174,14 +190,23 @@ class Shell:
         if isinstance(found, Exited) and isinstance(found.result, Exit):
             return found.result
         effects.end_recorded_group(folder)
-        partial = self.partial(effect)
-        text = UNKNOWN.format(why=" (the process that supervised it is gone)")
-        return Result(content=f"{text}\nIts output until then:\n{partial}", status="unknown")
+        return self._unknown(effect, " (the process that supervised it is gone)")
 
-    def partial(self, effect: str) -> str:
-        """What was saved of a command's output, bounded."""
-        spooled = self.commands.read(effect)
-        return shell.text_of(spooled, shell.DEFAULT_TOKENS * shell.BYTES_PER_TOKEN)
+    def _unknown(self, effect: str, why: str) -> Result:
+        text, whole = self.partial(effect)
+        content = f"{UNKNOWN.format(why=why)}\nIts output until then:\n{text}"
+        return Result(content=content, status="unknown", whole=whole)
+
+    def partial(self, effect: str) -> tuple[str, list[str]]:
+        """What was saved of a command's output, bounded, and the blobs of the whole. Blocks."""
+        shown = shell.excerpt(
+            self.commands.read(effect),
+            shell.DEFAULT_TOKENS * shell.BYTES_PER_TOKEN,
+            tty=effects.has_terminal(self.commands.folder_of(effect)),
+            keep=self.keep,
+        )
+        lines = [line for line in (shown.whole.line, shown.text) if line]
+        return "\n".join(lines), shown.whole.digests
 
 
 class ExecCommand(Plain):
@@ -201,8 +226,9 @@ class ExecCommand(Plain):
         return {
             "type": "function",
             "name": self.name,
-            "description": "Runs a shell command. Answers with its output, or, when it takes "
-            "longer than yield_time_ms, with what there is and a session ID for write_stdin.",
+            "description": "Runs a shell command, with a terminal if tty is true. Answers with its "
+            "output, or, when it takes longer than yield_time_ms, with what there is and a session "
+            "ID for write_stdin, while the command goes on.",
             "strict": False,
             "parameters": _EXEC_PARAMETERS,
         }
@@ -216,6 +242,7 @@ class ExecCommand(Plain):
         workdir = wish.get("workdir") or self._shell.cwd
         if not isinstance(workdir, str):
             return failed("exec_command takes `workdir` as a string.")
+        tty = wish.get("tty") is True
         argv = [shell.shell_of(self._shell.environ, wish.get("shell"))]
         argv += ["-l"] if wish.get("login") is True else []
         try:
@@ -223,9 +250,9 @@ class ExecCommand(Plain):
                 invocation.effect,
                 [*argv, "-c", cmd],
                 cwd=os.path.join(self._shell.cwd, workdir),
-                env=self._shell.environ,
+                env={**self._shell.environ, **(shell.TERMINAL if tty else {})},
                 limit=self._limit,
-                stdin=wish.get("tty") is True,
+                tty=tty,
             )
         except SupervisorGone as error:
             return _as_result(await self.probe(invocation, None), str(error))
@@ -252,16 +279,9 @@ class ExecCommand(Plain):
         return shell.milliseconds(invocation.arguments.get("yield_time_ms"))
 
     async def _answer(self, invocation: Invocation, seconds: float) -> Result:
-        note = ""
-        if invocation.arguments.get("tty") is True:
-            note = "There is no terminal yet: its stdin is a pipe."
         try:
             return await self._shell.answer(
-                invocation.effect,
-                invocation,
-                session_id=invocation.call,
-                seconds=seconds,
-                note=note,
+                invocation.effect, invocation, session_id=invocation.call, seconds=seconds
             )
         except asyncio.CancelledError:  # what comes after a stop that did not work
             text = "The command could not be stopped: it may still be running."
@@ -284,7 +304,8 @@ class ExecCommand(Plain):
             return Evidence(found="running")
         effects.end_recorded_group(folder)
         why = found.why if isinstance(found, Gone) else "its supervisor had died; it was ended"
-        return Evidence(found="unknown", detail=why, partial=self._shell.partial(effect))
+        partial, whole = self._shell.partial(effect)
+        return Evidence(found="unknown", detail=why, partial=partial, whole=whole)
 
     def _recovered(self, invocation: Invocation, found: Exit) -> Result:
         return self._shell.told(
@@ -298,7 +319,7 @@ class ExecCommand(Plain):
 
 
 class WriteStdin(Plain):
-    """Writes to a running command's stdin, or waits for more of its output."""
+    """Types into a running command's terminal, or waits for more of its output."""
 
     name = "write_stdin"
     timeout: float | None = None
@@ -312,8 +333,9 @@ class WriteStdin(Plain):
         return {
             "type": "function",
             "name": self.name,
-            "description": "Writes to the stdin of a command that still runs, or waits for more "
-            "of its output, and answers with what it printed since.",
+            "description": "Types into the terminal of a command that was started with tty=true, "
+            "or waits for more output of any command that still runs; answers with what it "
+            "printed since.",
             "strict": False,
             "parameters": _STDIN_PARAMETERS,
         }
@@ -328,8 +350,14 @@ class WriteStdin(Plain):
         chars = wish.get("chars") or ""
         if not isinstance(chars, str):
             return failed("write_stdin takes `chars` as a string.")
-        if effects.read_child(self._shell.commands.folder_of(target)) is None:
+        child = effects.read_child(self._shell.commands.folder_of(target))
+        if child is None:
             return failed(f"There is no command with session ID {int(number)}.")
+        if chars and not child.tty:
+            return failed(
+                f"Nothing was written: command {int(number)} has no terminal, its stdin is empty. "
+                "Start it with tty=true to write to it; without chars this waits for its output."
+            )
         note = ""
         if chars:
             delivered = await self._deliver(invocation, target, chars)
@@ -340,7 +368,7 @@ class WriteStdin(Plain):
             target,
             invocation,
             session_id=int(number),
-            seconds=shell.milliseconds(wish.get("yield_time_ms")),
+            seconds=_polling(wish.get("yield_time_ms"), writes=bool(chars)),
             note=note,
         )
 
@@ -367,18 +395,20 @@ class WriteStdin(Plain):
         wish = invocation.arguments
         target = self._shell.effect_of(int(wish.get("session_id") or 0))
         if not wish.get("chars"):
-            return Evidence(found="answered", result=self._now(invocation, target, ""))
+            now = await asyncio.to_thread(self._now, invocation, target, "")
+            return Evidence(found="answered", result=now)
         folder = self._shell.commands.folder_of(invocation.effect)
         found = _claimed(folder, boot)
         if isinstance(found, NeverStarted):
             return Evidence(found="unstarted", detail="the agent ended before it was written")
         if isinstance(found, Exited) and isinstance(found.result, Written):
             note = _delivery(found.result)
-            return Evidence(found="recovered", result=self._now(invocation, target, note))
+            now = await asyncio.to_thread(self._now, invocation, target, note)
+            return Evidence(found="recovered", result=now)
         return Evidence(found="unknown", detail="the agent ended while it was written")
 
     def _now(self, invocation: Invocation, target: str, note: str) -> Result:
-        """How the command stands at this moment, without waiting."""
+        """How the command stands at this moment, without waiting for it. Blocks."""
         exited = effects.read_exit(self._shell.commands.folder_of(target))
         found = exited if isinstance(exited, Exit) else None
         return self._shell.told(
@@ -402,11 +432,17 @@ def _claimed(folder: str, boot: str) -> effects.Evidence:
     )
 
 
+def _polling(wanted: Any, *, writes: bool) -> float:
+    if writes:
+        return shell.milliseconds(wanted, shell.WRITE_YIELD)
+    return shell.milliseconds(wanted, longest=shell.LONGEST_POLL)
+
+
 def _delivery(written: Written) -> str:
     if written.delivered == written.of and not written.error:
         return ""
     why = f": {written.error}" if written.error else ""
-    return f"Only {written.delivered} of {written.of} bytes were written to its stdin{why}."
+    return f"Only {written.delivered} of {written.of} bytes were written to its terminal{why}."
 
 
 def _as_result(evidence: Evidence, error: str = "") -> Result:
@@ -417,4 +453,5 @@ def _as_result(evidence: Evidence, error: str = "") -> Result:
     if evidence.found == "unstarted":
         return failed(f"Nothing was done, the command was not started: {error or evidence.detail}.")
     text = UNKNOWN.format(why=f" ({why})" if why else "")
-    return Result(content=f"{text}\n{evidence.partial}".rstrip(), status="unknown")
+    content = f"{text}\n{evidence.partial}".rstrip()
+    return Result(content=content, status="unknown", whole=evidence.whole)

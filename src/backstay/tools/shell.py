@@ -8,14 +8,21 @@ import signal
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
+
 from backstay.core.events import Result
 from backstay.core.record import SpoolRange
+from backstay.tools import effects
 from backstay.tools.commands import Commands
 from backstay.tools.effects import Exit, Piece, Spooled
+from backstay.tools.whole import Keep, Whole, whole
 
 DEFAULT_YIELD: Final = 10_000
 SHORTEST_YIELD: Final = 250
 LONGEST_YIELD: Final = 30_000
+WRITE_YIELD: Final = 250
+"""After a write: what answers a keystroke comes at once."""
+LONGEST_POLL: Final = 300_000
 """Milliseconds (FACTS: tools that models are trained on)."""
 DEFAULT_TOKENS: Final = 10_000
 MOST_TOKENS: Final = 50_000
@@ -29,7 +36,12 @@ QUIET: Final = {
     "GIT_PAGER": "cat",
     "GH_PAGER": "cat",
 }
-"""What makes programs print for a reader that is no terminal."""
+"""What makes programs print for a reader that is no terminal, and for one that has no pager."""
+TERMINAL: Final = {"TERM": "xterm-256color"}
+"""What a program may expect of a terminal of ours; nobody answers what it asks it."""
+
+_NO_TERMINAL: Final = ("not a terminal", "not a tty", "failed tty get", "not a TTY")
+"""How programs say at their end that they need one: vim, less, top, git, docker."""
 
 ENDED_BY: Final = {
     "itself": "",
@@ -37,6 +49,7 @@ ENDED_BY: Final = {
     "deadline": " (its time limit passed)",
     "dead-man": " (it was ended because the agent that ran it had died)",
     "session-end": " (it was ended with the session)",
+    "user": " (the user ended it)",
 }
 
 
@@ -46,11 +59,11 @@ def environment(inherited: Mapping[str, str], hidden: frozenset[str]) -> dict[st
     return kept | QUIET
 
 
-def milliseconds(value: Any, default: int = DEFAULT_YIELD) -> float:
+def milliseconds(value: Any, default: int = DEFAULT_YIELD, longest: int = LONGEST_YIELD) -> float:
     """A model's `yield_time_ms` as seconds, within its bounds."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         value = default
-    return float(min(max(value, SHORTEST_YIELD), LONGEST_YIELD)) / 1000
+    return float(min(max(value, SHORTEST_YIELD), longest)) / 1000
 
 
 def tokens(value: Any) -> int:
@@ -69,29 +82,56 @@ def shell_of(environ: Mapping[str, str], wanted: Any = None) -> str:
     return "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
 
 
-def text_of(spooled: Spooled, most: int) -> str:
-    """Output as text: head and tail within `most` bytes, what lies between them counted."""
-    head, tail, end = b"", b"", spooled.begin
-    gap = spooled.omitted
-    if not gap and sum(len(piece.data) for piece in spooled.pieces) <= most:
-        return b"".join(piece.data for piece in spooled.pieces).decode("utf-8", "replace")
+class Excerpt(msgspec.Struct, frozen=True):
+    """What is shown of an output: its text, its size in bytes, and where the whole is, if not here."""
+
+    text: str
+    size: int
+    whole: Whole
+
+
+def excerpt(spooled: Spooled, most: int, *, tty: bool = False, keep: Keep | None = None) -> Excerpt:
+    """Head and tail of an output within `most` bytes; what lies between them is counted.
+
+    With `keep` the whole of what was cut here is kept; blocks then. `tty`: it was written to a
+    terminal, and is shown as text.
+    """
+    data = _joined(spooled)
+    if tty:
+        from backstay.tools.screen import plain  # late: it needs `re`
+
+        data = plain(data).encode()
+    size = max(len(data), 0 if tty else spooled.end - spooled.begin)
+    if len(data) <= most:
+        return Excerpt(data.decode("utf-8", "replace"), size, Whole())
     half = max(most // 2, 1)
-    for piece in spooled.pieces:
-        if piece.offset == end and len(head) < half:
-            head += piece.data[: half - len(head)]
-            end = piece.offset + len(piece.data)
-    tail = b"".join(piece.data for piece in spooled.pieces)[len(head) :][-half:]
-    cut = spooled.end - spooled.begin - len(head) - len(tail)
-    between = f"\n… {cut} bytes left out …\n" if cut else ""
-    return head.decode("utf-8", "replace") + between + tail.decode("utf-8", "replace")
+    head, tail = data[:half], data[-half:]
+    between = f"\n… {size - len(head) - len(tail)} bytes left out …\n"
+    text = head.decode("utf-8", "replace") + between + tail.decode("utf-8", "replace")
+    return Excerpt(text, size, whole(data, keep, spooled.omitted))
 
 
-def without_torn_end(spooled: Spooled) -> Spooled:
-    """Without the first bytes of a character whose last ones are still to come: up to three."""
+def _joined(spooled: Spooled) -> bytes:
+    """What is kept, each gap in it marked by a line."""
+    parts, end = [], spooled.begin
+    for offset, data in [*((one.offset, one.data) for one in spooled.pieces), (spooled.end, b"")]:
+        if offset > end:
+            parts.append(f"\n… {offset - end} bytes were not kept …\n".encode())
+        parts.append(data)
+        end = offset + len(data)
+    return b"".join(parts)
+
+
+def without_torn_end(spooled: Spooled, *, tty: bool = False) -> Spooled:
+    """Without the first bytes of a character or a control sequence whose last are still to come."""
     if not spooled.pieces:
         return spooled
     *before, last = spooled.pieces
     torn = _torn(last.data)
+    if tty:
+        from backstay.tools.screen import unfinished
+
+        torn = torn or unfinished(last.data)
     if not torn or last.offset + len(last.data) != spooled.end:
         return spooled
     kept = [Piece(last.offset, last.data[:-torn])] if len(last.data) > torn else []
@@ -127,27 +167,38 @@ def result(
     begin: int,
     most: int,
     note: str = "",
+    keep: Keep | None = None,
 ) -> Result:
-    """The result of waiting for a command: what it printed from `begin` on, and how it stands."""
+    """The result of waiting for a command: what it printed from `begin` on, and how it stands.
+
+    Blocks: what is cut is kept with `keep`.
+    """
+    tty = effects.has_terminal(commands.folder_of(effect))
     end = found.total if found is not None else None
     spooled = commands.read(effect, begin, end)
     if found is None:
-        spooled = without_torn_end(spooled)
-    size = spooled.end - spooled.begin
+        spooled = without_torn_end(spooled, tty=tty)
+    shown = excerpt(spooled, most * BYTES_PER_TOKEN, tty=tty, keep=keep)
     lines = [f"Wall time: {seconds:.1f} seconds", outcome_line(found, session)]
-    if size > most * BYTES_PER_TOKEN:
-        lines.append(f"Original token count: {size // BYTES_PER_TOKEN}")
+    if shown.size > most * BYTES_PER_TOKEN:
+        lines.append(f"Original token count: {shown.size // BYTES_PER_TOKEN}")
     if found is not None and found.spool_error:
         lines.append(f"Some of its output was lost: {found.spool_error}")
-    if note:
-        lines.append(note)
-    lines += ["Output:", text_of(spooled, most * BYTES_PER_TOKEN)]
+    if found is not None and found.code and not tty and wants_terminal(shown.text):
+        lines.append("It seems to need a terminal: tty=true gives it one.")
+    lines += [line for line in (note, shown.whole.line) if line]
     return Result(
-        content="\n".join(lines),
+        content="\n".join([*lines, "Output:", shown.text]),
         status=_status(found),
         spool=SpoolRange(effect, spooled.begin, spooled.end),
         show={"exit_code": exit_code(found)} if found is not None else {"session_id": session},
+        whole=shown.whole.digests,
     )
+
+
+def wants_terminal(text: str) -> bool:
+    """Whether the last lines of a command that failed say that it needs a terminal."""
+    return any(sign in text[-500:] for sign in _NO_TERMINAL)
 
 
 def exit_code(found: Exit | None) -> int | None:

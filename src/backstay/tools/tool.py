@@ -13,6 +13,7 @@ from backstay.core.events import Evidence, Result
 from backstay.core.items import Item, arguments
 from backstay.core.record import Start
 from backstay.core.rules import Traits
+from backstay.tools.whole import Keep, whole
 
 LARGEST: Final = 250_000
 """Characters of an output's text: above what `exec_command` can be asked for."""
@@ -108,21 +109,40 @@ def failed(text: str, **show: Any) -> Result:
     return Result(content=text, status="failed", show=show or None)
 
 
-def bounded(result: Result) -> Result:
-    """The result with head and tail of each text that is too large for a request."""
+def bounded(result: Result, keep: Keep | None = None) -> Result:
+    """The result with head and tail of each text that is too large for a request.
+
+    With `keep` the whole of it is kept, and the text says where. Blocks then.
+    """
     content = result.content
+    digests = list(result.whole)
     if isinstance(content, str):
-        return msgspec.structs.replace(result, content=_bounded(content))
-    parts = [
-        part | {"text": _bounded(part["text"])} if isinstance(part.get("text"), str) else part
-        for part in content
-    ]
-    return msgspec.structs.replace(result, content=parts)
+        changed: str | list[dict[str, Any]] = _bounded(content, keep, digests)
+    else:
+        changed = [
+            part | {"text": _bounded(part["text"], keep, digests)}
+            if isinstance(part.get("text"), str)
+            else part
+            for part in content
+        ]
+    return msgspec.structs.replace(result, content=changed, whole=digests)
 
 
-def _bounded(text: str) -> str:
+def too_large(result: Result) -> bool:
+    """Whether `bounded` would change it."""
+    texts = [result.content] if isinstance(result.content, str) else result.content
+    return any(
+        len(text if isinstance(text, str) else str(text.get("text", ""))) > LARGEST
+        for text in texts
+    )
+
+
+def _bounded(text: str, keep: Keep | None, digests: list[str]) -> str:
     left_out = len(text) - LARGEST
     if left_out <= 0:
         return text
     half = LARGEST // 2
-    return f"{text[:half]}\n… {left_out} characters left out …\n{text[-half:]}"
+    found = whole(text.encode("utf-8", "replace"), keep)
+    digests += found.digests
+    where = f"({found.line})\n" if found.line else ""
+    return f"{text[:half]}\n… {left_out} characters left out …\n{where}{text[-half:]}"

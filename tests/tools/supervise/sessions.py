@@ -31,11 +31,11 @@ class Session(NamedTuple):
 
 
 async def sh(
-    commands: Commands, effect: str, text: str, *, limit: float | None = None, stdin: bool = False
+    commands: Commands, effect: str, text: str, *, limit: float | None = None, tty: bool = False
 ) -> Started | AlreadyClaimed | Refused:
     """Start a shell command in `/`."""
     return await commands.start(
-        effect, ["/bin/sh", "-c", text], cwd="/", env=ENV, limit=limit, stdin=stdin
+        effect, ["/bin/sh", "-c", text], cwd="/", env=ENV, limit=limit, tty=tty
     )
 
 

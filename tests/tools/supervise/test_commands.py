@@ -237,14 +237,14 @@ def test_stdin_once(session: Session) -> None:
     async def run() -> None:
         commands = Commands(session.folder)
         target, write = session.effect("a"), session.effect("w")
-        await sh(commands, target, "read a; echo got $a; read b; echo and $b", stdin=True)
+        await sh(commands, target, "read a; echo got $a; read b; echo and $b", tty=True)
         first = await commands.stdin(write, target, b"one\n")
         assert first == Written(delivered=4, of=4, at=first.at if isinstance(first, Written) else 0)
         assert effects.evidence(session.path("w"), effects.boot_id()) == Exited(first)
         assert isinstance(await commands.stdin(write, target, b"one\n"), AlreadyClaimed)
         await commands.stdin(session.effect("x"), target, b"two\n")
         assert await commands.wait(target, 20) is not None
-        assert output(session.path("a")) == b"got one\nand two\n"
+        assert output(session.path("a")) == b"one\r\ngot one\r\ntwo\r\nand two\r\n"
         late = await commands.stdin(session.effect("y"), target, b"three\n")
         assert isinstance(late, Written)
         assert (late.delivered, late.error) == (0, "the command has ended")
@@ -253,13 +253,15 @@ def test_stdin_once(session: Session) -> None:
     asyncio.run(run())
 
 
-def test_stdin_full_pipe(session: Session) -> None:
+def test_full_terminal(session: Session) -> None:
     """A write that the command does not read ends after its limit and says how much was taken."""
 
     async def run() -> None:
         commands = Commands(session.folder)
         target = session.effect("a")
-        await sh(commands, target, "sleep 300", stdin=True)
+        await sh(commands, target, "stty raw -echo; echo ready; sleep 300", tty=True)
+        while not output(session.path("a")):
+            await asyncio.sleep(0.01)
         found = await commands.stdin(session.effect("w"), target, bytes(1 << 20), limit=0.3)
         assert isinstance(found, Written)
         assert 0 < found.delivered < found.of

@@ -7,9 +7,12 @@ caller's.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import signal
+import struct
+import termios
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,16 +23,20 @@ _ERROR_BYTES = 512
 """Fits the exit's room even if every byte of it is escaped."""
 
 
+ROWS, COLUMNS = 40, 120
+"""The size of every terminal."""
+
+
 class Order:
-    """What is to be run: argv and environment as bytes, `stdin` asks for an open pipe."""
+    """What is to be run: argv and environment as bytes, `tty` asks for a terminal."""
 
-    __slots__ = ("argv", "cwd", "env", "stdin")
+    __slots__ = ("argv", "cwd", "env", "tty")
 
-    def __init__(self, argv: list[bytes], cwd: bytes, env: dict[bytes, bytes], stdin: bool) -> None:  # noqa: FBT001
+    def __init__(self, argv: list[bytes], cwd: bytes, env: dict[bytes, bytes], tty: bool) -> None:  # noqa: FBT001
         self.argv = argv
         self.cwd = cwd
         self.env = env
-        self.stdin = stdin
+        self.tty = tty
 
 
 SPARE = 32
@@ -42,18 +49,27 @@ def few_left(fd: int) -> bool:
 
 
 class Pipes:
-    """The ends of one command's pipes; all are close-on-exec. Raises OSError when there are none."""
+    """The ends of one command's pipes, or of its terminal; all are close-on-exec.
 
-    def __init__(self, *, stdin: bool) -> None:
+    A terminal's far end stays open here until the command has exited, so that one that closes and
+    reopens its terminal keeps it. Raises OSError when there are no descriptors or no terminals.
+    """
+
+    def __init__(self, *, tty: bool) -> None:
         self._open: list[int] = []
+        self.tty = tty
+        self.input = -1
         try:
-            self.output, self.output_far = self._pipe()
             self.errors, self.errors_far = self._pipe()
             self.gate_far, self.gate = self._pipe()
-            if stdin:
-                self.input_far, self.input = self._pipe()
+            if tty:
+                self.output, self.output_far = self._terminal()
+                self.input_far = self.output_far
+                self.input = os.dup(self.output)  # watched apart from the reading end
+                self._open.append(self.input)
             else:
-                self.input_far, self.input = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), -1
+                self.output, self.output_far = self._pipe()
+                self.input_far = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
                 self._open.append(self.input_far)
             if few_left(max(self._open)):
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -62,9 +78,16 @@ class Pipes:
             raise
 
     def close_far(self) -> None:
-        """Close the child's ends, in the parent."""
-        for fd in (self.output_far, self.errors_far, self.gate_far, self.input_far):
+        """Close the child's ends, in the parent; not those of a terminal, see `hang_up`."""
+        for fd in (self.errors_far, self.gate_far):
             self.close_one(fd)
+        if not self.tty:
+            self.hang_up()
+
+    def hang_up(self) -> None:
+        """Close the far ends of input and output: the end comes when nobody else holds them."""
+        self.close_one(self.output_far)
+        self.close_one(self.input_far)
 
     def close_one(self, fd: int) -> None:
         """Close `fd` if it is still open."""
@@ -77,6 +100,16 @@ class Pipes:
         for fd in list(self._open):
             self.close_one(fd)
 
+    def _terminal(self) -> tuple[int, int]:
+        try:
+            ends = os.openpty()
+        except OSError as error:
+            reason = f"there is no terminal for it: {error.strerror or error}"
+            raise OSError(error.errno, reason) from error
+        self._open += ends
+        fcntl.ioctl(ends[1], termios.TIOCSWINSZ, struct.pack("4H", ROWS, COLUMNS, 0, 0))
+        return ends
+
     def _pipe(self) -> tuple[int, int]:
         ends = os.pipe()
         self._open += ends
@@ -84,7 +117,9 @@ class Pipes:
 
 
 def fork(order: Order, pipes: Pipes) -> int:
-    """Fork a child that leads its own process group and waits at the gate; its pid.
+    """Fork a child that waits at the gate; its pid.
+
+    It leads a process group of its own; with a terminal also a session, whose terminal that is.
 
     It runs once `b"g"` is written to `pipes.gate`, and exits without a trace if that is closed.
     """
@@ -93,10 +128,11 @@ def fork(order: Order, pipes: Pipes) -> int:
         pid = os.fork()
         if pid == 0:
             _child(order, pipes)
-        try:
-            os.setpgid(pid, pid)
-        except OSError:
-            pass  # the child was faster, or is gone
+        if not order.tty:  # a group's leader could not begin a session
+            try:
+                os.setpgid(pid, pid)
+            except OSError:
+                pass  # the child was faster, or is gone
         return pid
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -119,7 +155,11 @@ def exec_error(pipes: Pipes) -> tuple[int, str] | None:
 def _child(order: Order, pipes: Pipes) -> NoReturn:
     about: bytes = b""
     try:
-        os.setpgid(0, 0)
+        if order.tty:
+            os.setsid()
+            fcntl.ioctl(pipes.input_far, termios.TIOCSCTTY, 0)
+        else:
+            os.setpgid(0, 0)
         signal.set_wakeup_fd(-1)
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""One running command: its process, its pipe into the spool, its end.
+"""One running command: its process, its pipe or terminal into the spool, its end.
 
 Owns its descriptors and its records. Says what happened through `Watcher`; sends no message and
 decides no policy.
@@ -6,6 +6,7 @@ decides no policy.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -64,7 +65,7 @@ class Command:
             self.spool.close()
             raise OSError(self.spool.error)
         try:
-            self.pipes = Pipes(stdin=order.stdin)
+            self.pipes = Pipes(tty=order.tty)
         except OSError:
             self.spool.close()
             raise
@@ -128,12 +129,13 @@ class Command:
         failed = exec_error(self.pipes)
         self.pipes.close_one(self.pipes.errors)
         self.close_stdin()
+        self.pipes.hang_up()
         self.spool.pin()
         self.exit = self._exit_record(status, failed)
         self._record()
 
     def close_stdin(self) -> None:
-        """End the writes that wait and close its end of the stdin pipe."""
+        """End the writes that wait and close the end that they go to."""
         if self.stdin is not None:
             self.stdin.close("the command has ended")
             self.stdin = None
@@ -149,6 +151,10 @@ class Command:
             chunk = os.read(self.pipes.output, READ_BYTES)
         except BlockingIOError:
             return 0
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            chunk = b""  # a terminal that nobody holds any more
         if not chunk:
             self._close_output()
             self._watcher.drained(self)
@@ -170,6 +176,7 @@ class Command:
             "pgid": self.pid,
             "start": self.start,
             "boot": self._watcher.boot,
+            "tty": self.pipes.tty,
             "marker": f"{MARKER}={self.effect}",
         }
 

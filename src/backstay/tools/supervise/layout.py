@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-PROTOCOL = 1
+PROTOCOL = 2
 EFFECTS = "effects"
 SOCKET = "supervisor.sock"
 LOCK = "supervisor.lock"

@@ -20,13 +20,18 @@ _EXITING = 0x4
 class Process:
     """One process as /proc/<pid>/stat shows it; `start` is field 22, in clock ticks."""
 
-    __slots__ = ("group", "parent", "pid", "start")
+    __slots__ = ("group", "parent", "pid", "session", "start")
 
-    def __init__(self, pid: int, parent: int, group: int, start: int) -> None:
+    def __init__(self, pid: int, parent: int, group: int, session: int, start: int) -> None:
         self.pid = pid
         self.parent = parent
         self.group = group
+        self.session = session
         self.start = start
+
+    def is_led_by(self, leader: int) -> bool:
+        """Whether it is this process, or in the group or the session that it leads."""
+        return leader in (self.pid, self.group, self.session)
 
 
 def look(pid: int) -> Process | None:
@@ -42,7 +47,7 @@ def look(pid: int) -> Process | None:
     threads = int(fields[17])
     if threads <= 1 and (fields[0] in (b"Z", b"X") or int(fields[6]) & _EXITING):
         return None
-    return Process(pid, int(fields[1]), int(fields[2]), int(fields[19]))
+    return Process(pid, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
 
 
 def start_time(pid: int) -> int:
@@ -96,9 +101,12 @@ def mark_of(pid: int) -> str | None:
     return None
 
 
-def of_effect(effect: str, group: int, below: int, among: dict[int, Process]) -> list[Process]:
-    """The processes of one effect: marked as its, or in its group and descending from `below`."""
-    own = {p.pid for p in descendants(below, among) if p.group == group} if group else set()
+def of_effect(effect: str, leader: int, below: int, among: dict[int, Process]) -> list[Process]:
+    """The processes of one effect: marked as its, or led by `leader` and descending from `below`.
+
+    A leader with a terminal makes a group for each of its jobs; all are in its session.
+    """
+    own = {p.pid for p in descendants(below, among) if p.is_led_by(leader)} if leader else set()
     return [p for p in among.values() if p.pid in own or mark_of(p.pid) == effect]
 
 
@@ -150,4 +158,4 @@ def _look_with_ps(pid: int) -> Process | None:
     if len(fields) != 3:
         return None
     start = time.mktime(time.strptime(fields[2].strip(), "%a %b %d %H:%M:%S %Y"))
-    return Process(pid, int(fields[0]), int(fields[1]), int(start))
+    return Process(pid, int(fields[0]), int(fields[1]), 0, int(start))

@@ -272,7 +272,7 @@ def _order(message: Message) -> Order:
             names = {k.encode("latin-1"): v.encode("latin-1") for k, v in env.items()}
             if not any(b"\0" in word for word in (*words, *names, *names.values())):
                 place = cwd.encode("latin-1")
-                return Order(words, place, names, message.get("stdin") is True)
+                return Order(words, place, names, message.get("tty") is True)
     except (AttributeError, ValueError):
         pass
     raise _Malformed("argv, env and cwd are not latin-1 texts without NUL")

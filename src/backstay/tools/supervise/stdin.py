@@ -1,6 +1,6 @@
-"""Writes to a command's stdin: in order, never blocking, each with a limit of its own.
+"""Writes to a command's terminal: in order, never blocking, each with a limit of its own.
 
-Owns the queue of one command's pipe, not the pipe; each write ends in one call of its `done`.
+Owns the queue of one command's terminal, not the terminal; each write ends in one call of its `done`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Write:
 
 
 class Stdin:
-    """The queue in front of one pipe."""
+    """The queue in front of one terminal."""
 
     def __init__(self, fd: int, selector: selectors.BaseSelector, timers: Timers) -> None:
         os.set_blocking(fd, False)
@@ -49,13 +49,13 @@ class Stdin:
         self._watched = False
 
     def add(self, write: Write, limit: float) -> None:
-        """Queue `write`; what the pipe has not taken in `limit` seconds is given up."""
+        """Queue `write`; what the terminal has not taken in `limit` seconds is given up."""
         write.timer = self._timers.after(limit, lambda: self._expire(write))
         self._queue.append(write)
         self._pump()
 
     def close(self, reason: str) -> None:
-        """End all that waits; the pipe is about to be closed."""
+        """End all that waits; its end is about to be closed."""
         self._watch(on=False)
         self._fd = -1
         queue, self._queue = self._queue, []
