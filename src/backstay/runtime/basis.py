@@ -4,6 +4,7 @@ A session keeps those that it began with; what the user changes on purpose makes
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -37,7 +38,8 @@ class Bases:
     def today(self) -> Basis:
         """Instructions and tools as they are now, stored. Raises `StorageError`."""
         dialect = self._settings.provider.dialect
-        listed = msgspec.json.encode([tool.spec(dialect) for tool in self._tools.values()])
+        own = [tool.spec(dialect) for tool in self._tools.values()]
+        listed = msgspec.json.encode([*own, *self._hosted()])
         instructions = scrub(self._settings.instructions or INSTRUCTIONS)
         basis = Basis(self._blobs.put(instructions.encode()), self._blobs.put(listed))
         self._loaded[basis] = (instructions, listed)
@@ -65,13 +67,24 @@ class Bases:
         return self._loaded[basis]
 
     def _offers(self, listed: bytes) -> bool:
-        """Whether a list holds the user's tools as they are now, and none that is gone.
+        """Whether a list has the user's and the provider's tools of now, and none that is gone.
 
         Our own tools stay as they were, whatever a new version of Backstay says of them.
         """
-        found = {tool.get("name"): tool for tool in msgspec.json.decode(listed)}
+        tools = msgspec.json.decode(listed)
+        if [tool for tool in tools if "name" not in tool] != self._hosted():
+            return False
+        found = {tool["name"]: tool for tool in tools if "name" in tool}
         dialect = self._settings.provider.dialect
         given = [msgspec.to_builtins(tool.spec(dialect)) for tool in self._given]
         return found.keys() <= self._tools.keys() and all(
             found.get(spec.get("name")) == spec for spec in given
         )
+
+    def _hosted(self) -> list[dict[str, Any]]:
+        """The tools that the provider runs itself: a search of the web, where that is asked for."""
+        settings = self._settings
+        if settings.web_search == "disabled" or not settings.provider.dialect.web_search:
+            return []
+        cached = {"external_web_access": False} if settings.web_search == "cached" else {}
+        return [{"type": "web_search", **cached}]

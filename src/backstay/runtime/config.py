@@ -76,6 +76,19 @@ def load(
     return Loaded(configuration, _providers(configuration), warnings, given)
 
 
+def given(table: Mapping[str, Any]) -> Loaded:
+    """The configuration that these keys make, without any file or environment.
+
+    Raises `ConfigError` naming the key that is wrong or not known.
+    """
+    source = _Source("config", dict(table))
+    _check(source, [], strict=True)
+    configuration = _convert(source.table, [source])
+    warnings = _not_honoured(configuration, source.table)
+    url_given = "openai_base_url" in source.table
+    return Loaded(configuration, _providers(configuration), warnings, url_given)
+
+
 class _Source(msgspec.Struct):
     """One file, or one `-c`."""
 
@@ -312,11 +325,18 @@ def _not_honoured(configuration: Configuration, merged: dict[str, Any]) -> list[
         found.append(
             "sandbox_workspace_write.network_access: commands are not kept from the network yet"
         )
-    if configuration.web_search != "disabled":
-        found.append(f"web_search {configuration.web_search}: the model has no web search yet")
+    if configuration.web_search != "disabled" and not _searches(configuration):
+        where = f"the provider {configuration.model_provider} has no web search"
+        found.append(f"web_search {configuration.web_search}: {where}")
     if configuration.mcp_servers:
         found.append("mcp_servers: no MCP server is started yet")
     return found
+
+
+def _searches(configuration: Configuration) -> bool:
+    """Whether the provider runs web searches, as far as that is known."""
+    table = _providers(configuration).get(configuration.model_provider, ProviderTable())
+    return table.dialect.web_search
 
 
 def _merge(into: dict[str, Any], table: dict[str, Any]) -> None:

@@ -82,7 +82,7 @@ class Configuration(msgspec.Struct, kw_only=True):
     sandbox_mode: Literal["", "read-only", "workspace-write", "danger-full-access"] = ""
     sandbox_workspace_write: SandboxTable = SandboxTable()
     shell_environment_policy: ShellTable = ShellTable()
-    web_search: str = "disabled"
+    web_search: Literal["disabled", "cached", "live"] = "disabled"
     mcp_servers: dict[str, Any] = {}
     command_grace_seconds: Annotated[float, Meta(ge=0)] = 60.0
     """Ours: how long commands outlive an agent that died."""

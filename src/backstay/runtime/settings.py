@@ -5,6 +5,7 @@ Owns how the environment, the configuration and a command line become one `Setti
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -32,6 +33,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     provider: Provider
     effort: str = ""
+    web_search: Literal["disabled", "cached", "live"] = "disabled"
+    """Whether the model may search the web, where the provider does that."""
     context_window: int | None = None
     """Tokens that the model can hold at once, where that is configured."""
     compact_at: int | None = None
@@ -94,6 +97,7 @@ def settings(
         model=model,
         provider=provider(loaded, environ),
         effort=configuration.model_reasoning_effort,
+        web_search=configuration.web_search,
         context_window=configuration.model_context_window,
         compact_at=configuration.model_auto_compact_token_limit,
         instructions=_instructions(configuration.model_instructions_file, personal),
