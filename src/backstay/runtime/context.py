@@ -36,6 +36,8 @@ class Context:
     def news(self, prompt: str = "") -> list[Item]:
         """What the model is to be told now; from here on it counts as told."""
         settings = self._settings
+        if not settings.shell_tools:
+            return []
         home = settings.personal or settings.home
         documents = Documents(home, self._cwd, settings.document_bytes, settings.document_names)
         skills = Skills(home, self._cwd)
