@@ -88,6 +88,22 @@ def test_values_may_be_glued_to_their_flags() -> None:
         assert parse_exec([*line, "p"]).model == "X"
 
 
+def test_budgets_are_overrides_of_their_keys() -> None:
+    """Of exec, resume and continue; digits may be grouped, a dollar sign may stand."""
+    flags = ["--max-steps", "3", "--max-tokens", "2_000", "--max-cost", "$1.50"]
+    wanted = ["max_steps=3", "max_tokens=2000", "max_cost=1.5"]
+    assert parse_exec([*flags, "p"]).budget == wanted
+    assert parse_resume([*flags, "ID"]).budget == wanted
+    assert parse_continue(flags).budget == wanted
+
+
+def test_a_local_provider_without_oss_says_that_it_does_nothing() -> None:
+    """As in Codex, but not silently."""
+    (note,) = parse_exec(["--local-provider", "ollama", "p"]).notes
+    assert note.startswith("--local-provider: ")
+    assert parse_exec(["--oss", "--local-provider", "ollama", "p"]).notes == []
+
+
 def test_images_take_every_word_up_to_the_next_flag_but_not_behind_resume() -> None:
     """As Codex: `exec -i A B -- PROMPT`, but `resume ID -i A PROMPT`."""
     run = parse_exec(["-i", "a.png", "b.png", "--json"])
@@ -133,6 +149,10 @@ def test_continue_means_the_newest_session_unless_one_is_named() -> None:
         (["fork", "ID"], "exec fork is not there yet"),
         (["review"], "exec review is not there yet"),
         (["--last", "p"], "belong to exec resume"),
+        (["--max-steps", "0", "p"], "--max-steps 0: it takes a whole number above 0"),
+        (["--max-tokens", "1.5", "p"], "--max-tokens 1.5: it takes a whole number"),
+        (["--max-cost", "cheap", "p"], "--max-cost cheap: it takes US dollars"),
+        (["--max-cost", "nan", "p"], "--max-cost nan: it takes US dollars"),
     ],
 )
 def test_a_wrong_command_line_is_told_in_one_line(line: list[str], said: str) -> None:

@@ -284,3 +284,11 @@ def test_an_output_that_was_not_watched_is_shown_from_its_record(screens: Any) -
     screen(s.output(5, 4, text, show={"exit_code": 0}))
     assert "$ ls\n  line 0\n  line 1\n" in screen.err
     assert "line 99\n  exit 0\n" in screen.err
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_reasoning_is_left_out_where_it_is_hidden(screens: Any, hidden: bool) -> None:
+    """`hide_agent_reasoning`: no summary on stderr."""
+    screen = screens(reasoning=not hidden)
+    screen(s.attempt(3), s.thought(4, 3, 0, "pondering"), s.call(5, 3, 1))
+    assert ("pondering" in screen.err) is not hidden

@@ -15,9 +15,9 @@ from tests.cli import script as s
 class Told:
     """A renderer and what it has written."""
 
-    def __init__(self, folder: str = "", *, resuming: bool = False) -> None:
+    def __init__(self, folder: str = "", **how: bool) -> None:
         self.lines: list[bytes] = []
-        self.face = JsonLines(self.lines.append, resuming=resuming)
+        self.face = JsonLines(self.lines.append, **how)
         self.face.opened("ID", folder, "")
 
     def __call__(self, *events: WatchEvent) -> "Told":
@@ -248,3 +248,12 @@ def test_every_line_is_json_whatever_the_model_says() -> None:
     told(s.end(5, 3, "completed"))
     assert all(line.endswith(b"\n") and line.count(b"\n") == 1 for line in told.lines)
     assert told.texts() == ["a\nb\u2028c\ufffd"]
+
+
+def test_reasoning_is_left_out_where_it_is_hidden() -> None:
+    """`hide_agent_reasoning`; the answer behind it is told."""
+    told = Told(reasoning=False)
+    told(s.prompt(), s.attempt(3))
+    told(s.thought(4, 3, 0, "Hm"), s.message(5, 3, 1, "an answer"), s.end(6, 3, "completed"))
+    assert told.texts("reasoning") == []
+    assert told.texts() == ["an answer"]

@@ -1,45 +1,13 @@
 """Configuration: where keys come from, which source goes first, and what is said about wrong ones."""
 
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from backstay.errors import ConfigError, UsageError
-from backstay.runtime.config import Loaded, default_home, load
-from backstay.runtime.settings import Settings, settings
-
-
-class Place:
-    """A home and a project, and what is read from them."""
-
-    def __init__(self, root: Path) -> None:
-        self.home, self.project = root / "home", root / "project"
-        self.home.mkdir()
-        (self.project / ".backstay").mkdir(parents=True)
-
-    def user(self, text: str) -> None:
-        """The home's config.toml."""
-        (self.home / "config.toml").write_text(text)
-
-    def of_project(self, text: str) -> None:
-        """The project's config.toml."""
-        (self.project / ".backstay" / "config.toml").write_text(text)
-
-    def load(self, *overrides: str, **how: Any) -> Loaded:
-        """The configuration, as a command in the project gets it."""
-        return load(str(self.home), str(self.project), overrides, **how)
-
-    def settings(
-        self, *overrides: str, env: Mapping[str, str] | None = None, **how: Any
-    ) -> Settings:
-        """The settings, with a model and a key unless told otherwise."""
-        environ = {"OPENAI_API_KEY": "sk-openai"} if env is None else env
-        how = {"model": "m"} | how
-        loaded = self.load(*overrides)
-        return settings(loaded, environ, home=str(self.home), cwd=str(self.project), **how)
+from backstay.runtime.config import default_home, load
+from tests.runtime.place import Place
 
 
 @pytest.fixture
@@ -227,3 +195,131 @@ def test_the_home_is_the_platforms_data_folder() -> None:
     assert default_home({"XDG_DATA_HOME": "/data"}, "linux") == "/data/backstay"
     assert default_home({}, "linux").endswith("/.local/share/backstay")
     assert default_home({}, "darwin").endswith("/Library/Application Support/backstay")
+
+
+def test_a_key_of_codex_without_effect_is_named_in_one_line(place: Place) -> None:
+    """Taken even where strictness is asked for: it is known, and it does nothing."""
+    place.user(
+        'notify = ["x"]\n[tui]\ntheme = "dark"\n'
+        "[shell_environment_policy]\nexperimental_use_profile = true\n"
+    )
+    (warning,) = place.load(strict=True).warnings
+    for key in ("notify", "tui", "shell_environment_policy.experimental_use_profile"):
+        assert key in warning
+    assert warning.endswith("without effect here")
+
+
+PROFILES = """
+model = "base"
+model_verbosity = "low"
+
+[profiles.deep]
+model = "deep"
+model_reasoning_effort = "high"
+
+[profiles.cheap]
+model = "cheap"
+"""
+
+
+def test_a_profile_goes_before_the_file_and_behind_the_project_and_options(place: Place) -> None:
+    """By `-p`, else by the key `profile`; what it does not say stays as it was."""
+    place.user(PROFILES)
+    assert place.load().configuration.model == "base"
+    deep = place.load(profile="deep").configuration
+    assert (deep.model, deep.model_reasoning_effort, deep.model_verbosity) == (
+        "deep",
+        "high",
+        "low",
+    )
+    assert place.load("profile=cheap").configuration.model == "cheap"
+    assert place.load("profile=cheap", profile="deep").configuration.model == "deep"
+    assert place.load("model=option", profile="deep").configuration.model == "option"
+    place.user('profile = "deep"\n' + PROFILES)
+    assert place.load().configuration.model == "deep"
+    place.of_project('model = "project"\n')
+    assert place.load().configuration.model == "project"
+
+
+def test_a_profile_may_be_a_file_of_its_own(place: Place) -> None:
+    """`NAME.config.toml`, as newer versions of Codex have it; it goes before the table."""
+    (place.home / "deep.config.toml").write_text('model = "file"\nmodel_verbosity = "high"\n')
+    assert place.load(profile="deep").configuration.model == "file"
+    place.user(PROFILES)
+    deep = place.load(profile="deep").configuration
+    assert (deep.model, deep.model_reasoning_effort) == ("file", "high")
+
+
+def test_an_unknown_profile_names_those_that_exist(place: Place) -> None:
+    """From both places; no name leads out of the home."""
+    place.user(PROFILES)
+    (place.home / "own.config.toml").write_text("")
+    with pytest.raises(UsageError, match=r"no profile depe: there are cheap, deep, own"):
+        place.load(profile="depe")
+    with pytest.raises(UsageError, match="no profile"):
+        place.load(profile="../home/own")
+    place.user("")
+    (place.home / "own.config.toml").unlink()
+    with pytest.raises(UsageError, match="there is none"):
+        place.load(profile="x")
+
+
+def test_a_wrong_line_of_a_profile_is_named(place: Place) -> None:
+    """Once the profile is used; a project can't bring one."""
+    place.user('[profiles.a]\nmodle = "x"\n[profiles.b]\nmodel_verbosity = "loud"\n')
+    assert place.load().warnings == []
+    (warning,) = place.load(profile="a").warnings
+    assert ":2: unknown key modle, did you mean model?" in warning
+    with pytest.raises(ConfigError, match=r"config.toml:4: model_verbosity"):
+        place.load(profile="b")
+    place.user("")
+    place.of_project('[profiles.c]\nmodel = "c"\n')
+    with pytest.raises(UsageError, match="no profile c"):
+        place.load(profile="c")
+
+
+def test_chat_is_refused_with_what_to_write(place: Place) -> None:
+    """The Responses API is the only one that is spoken."""
+    place.user('[model_providers.a]\nbase_url = "http://h/v1"\nwire_api = "chat"\n')
+    with pytest.raises(ConfigError, match=r':3: .*wire_api: only the Responses API .*"responses"'):
+        place.load()
+
+
+def test_the_key_of_openai_is_sent_elsewhere_only_if_the_block_asks_for_it(place: Place) -> None:
+    """`requires_openai_auth`, as in blocks for proxies of OpenAI."""
+    block = "model_providers.p={base_url='http://h/v1'%s}"
+    plain = place.settings(block % "", "model_provider=p")
+    assert not plain.provider.key
+    asked = place.settings(block % ", requires_openai_auth=true", "model_provider=p")
+    assert asked.provider.key.reveal() == "sk-openai"
+
+
+def test_a_missing_key_is_told_with_the_blocks_own_words(place: Place) -> None:
+    """`env_key_instructions`, as in Codex."""
+    block = (
+        "model_providers.p={base_url='http://h/v1', env_key='P_KEY', env_key_instructions='ask'}"
+    )
+    with pytest.raises(UsageError, match=r"set P_KEY to its API key \(ask\)"):
+        place.settings(block, "model_provider=p")
+
+
+def test_what_is_asked_of_reasoning_and_answers_reaches_the_provider(place: Place) -> None:
+    """`model_reasoning_summary` and `model_verbosity`; wrong words name the right ones."""
+    made = place.settings("model_reasoning_summary=detailed", "model_verbosity=low")
+    assert (made.provider.summary, made.provider.verbosity) == ("detailed", "low")
+    assert place.settings().provider.summary == "auto"
+    with pytest.raises(ConfigError, match="model_reasoning_summary"):
+        place.load("model_reasoning_summary=long")
+
+
+def test_a_budget_comes_from_the_configuration(place: Place) -> None:
+    """Each key alone; dollars need a price that is known, and say how to give one."""
+    assert place.settings("max_steps=3", "max_tokens=9").budget.steps == 3
+    assert place.settings("max_cost=1", model="gpt-5").budget.dollars == 1.0
+    with pytest.raises(UsageError, match=r'price of m, which is not known: write \[prices."m"\]'):
+        place.settings("max_cost=1")
+    own = place.settings("max_cost=0.5", "prices.m={input=1, output=2}")
+    assert own.budget.prices["m"].output == 2
+    for wrong in ("max_steps=0", "max_tokens=-1", "max_cost=0", "max_steps=1.5"):
+        with pytest.raises(ConfigError, match=wrong.partition("=")[0]):
+            place.load(wrong)

@@ -15,7 +15,8 @@ from backstay.cli.sink import Sink
 from backstay.cli.terminal import BOLD, DIM, GREEN, RED, YELLOW, Style, dollars, harmless, one_line
 from backstay.core.items import Item, kind, message_text, tool_name
 from backstay.core.kept import Kept, is_answer, last_message, reasoning_text
-from backstay.core.record import Attempt, AttemptEnd, Call, ItemRecord, Known, Output
+from backstay.core.mend import said
+from backstay.core.record import Attempt, AttemptEnd, Call, ItemRecord, Known, Output, Repair
 from backstay.core.retry import explain
 from backstay.core.usage import Price
 from backstay.runtime.watch import (
@@ -66,6 +67,7 @@ class Human:
         streaming: bool = False,
         width: Callable[[], int] = lambda: 80,
         resuming: bool = False,
+        reasoning: bool = True,
         prices: Mapping[str, Price] | None = None,
     ) -> None:
         self._out, self._err, self._style = out, err, style
@@ -73,6 +75,7 @@ class Human:
         self._clock, self._width = clock, width
         self._streaming = streaming
         self._resuming = resuming
+        self._reasoning = reasoning
         self._past = Past("")
         self._kept = Kept()
         self._totals = Totals()
@@ -160,6 +163,8 @@ class Human:
             self._output(record)
         elif isinstance(record, AttemptEnd):
             self._totals.take(record)
+        elif isinstance(record, Repair) and (line := said(record)):
+            self._line(harmless(line), YELLOW)
 
     def _begin_attempt(self, record: Attempt) -> None:
         if self._held:  # it was not the last word
@@ -171,7 +176,7 @@ class Human:
         del record
 
     def _settled(self, one: ItemRecord, by: Known) -> None:
-        if summary := reasoning_text(one):
+        if summary := reasoning_text(one) if self._reasoning else "":
             self._line(harmless(summary), DIM)
         elif is_answer(one):
             self.answer = message_text(one.item)

@@ -14,7 +14,17 @@ from backstay.cli import calls
 from backstay.cli.kept import Past, Totals
 from backstay.core.items import Item, kind, message_text, tool_name
 from backstay.core.kept import Kept, is_answer, last_message, reasoning_text
-from backstay.core.record import AttemptEnd, Call, ItemRecord, Known, Output, Prompt, scrub
+from backstay.core.mend import said
+from backstay.core.record import (
+    AttemptEnd,
+    Call,
+    ItemRecord,
+    Known,
+    Output,
+    Prompt,
+    Repair,
+    scrub,
+)
 from backstay.core.retry import explain
 from backstay.runtime.watch import Finished, Noticed, Recorded, Started, Waiting, WatchEvent
 
@@ -22,11 +32,15 @@ from backstay.runtime.watch import Finished, Noticed, Recorded, Started, Waiting
 class JsonLines:
     """A watcher that writes one JSON object a line.
 
-    `resuming`: the turn that is finished began in an earlier process.
+    `resuming`: the turn that is finished began in an earlier process. `reasoning`: summaries of
+    reasoning are reported.
     """
 
-    def __init__(self, write: Callable[[bytes], None], *, resuming: bool = False) -> None:
+    def __init__(
+        self, write: Callable[[bytes], None], *, resuming: bool = False, reasoning: bool = True
+    ) -> None:
         self._write = write
+        self._reasoning = reasoning
         self._resuming = resuming
         self._past = Past("")
         self._kept = Kept()
@@ -107,6 +121,8 @@ class JsonLines:
             self._output(record)
         elif isinstance(record, AttemptEnd):
             self._totals.take(record)
+        elif isinstance(record, Repair) and (line := said(record)):
+            self._error(line)
 
     def _begin_turn(self) -> None:
         if not self._turn_started:
@@ -117,7 +133,7 @@ class JsonLines:
         item = one.item
         if is_answer(one):
             self._say(message_text(item), one.n)
-        elif summary := reasoning_text(one):
+        elif summary := reasoning_text(one) if self._reasoning else "":
             self._item("item.completed", self._id(one.n), "reasoning", text=summary, record=one.n)
         elif kind(item) == "web_search_call":
             self._item("item.completed", self._id(one.n), "web_search", query=_query(item))

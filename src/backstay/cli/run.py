@@ -57,6 +57,7 @@ class _Conversation:
         self._out, self._err = Sink(1), Sink(2)
         self._session: Session | None = None
         self._local_model = ""
+        self._reasoning = True
         self._settings = self._configure()
         _check_output(asked.output)
         self._prompt = ""
@@ -91,6 +92,7 @@ class _Conversation:
         # An ephemeral session has a home of its own, but is configured like any other.
         home = default_home(os.environ)
         loaded = self._load(home, cwd)
+        self._reasoning = not loaded.configuration.hide_agent_reasoning
         mode = asked.sandbox or loaded.configuration.sandbox_mode or "workspace-write"
         if mode == "read-only":
             raise UsageError(
@@ -159,7 +161,7 @@ class _Conversation:
         if self._asked.json:
             from backstay.cli.jsonl import JsonLines
 
-            return JsonLines(self._out.write, resuming=resuming)
+            return JsonLines(self._out.write, resuming=resuming, reasoning=self._reasoning)
         from backstay.cli.human import Human
         from backstay.cli.terminal import style, width
 
@@ -173,6 +175,8 @@ class _Conversation:
             streaming=self._out.is_terminal,
             width=width,
             resuming=resuming,
+            reasoning=self._reasoning,
+            prices=self._settings.budget.prices,
         )
 
     async def _open(self) -> Session:
