@@ -140,6 +140,21 @@ def test_a_wrong_key_ends_at_once(command: Command) -> None:
     assert "sk-test" not in done.out + done.err
 
 
+def test_what_a_refused_history_cost_is_said(command: Command) -> None:
+    """One line names the refusal and what was changed; with --json it is an error item."""
+    refused = http_error(400, body={"error": {"message": "No reasoning items, please."}})
+    thought = response(reasoning("hm"), call("exec_command", {"cmd": "true"}))
+    line = (
+        "the provider refused the history (No reasoning items, please.): "
+        "encrypted reasoning of before is not sent any more"
+    )
+    for flag in ("--color=never", "--json"):
+        with provider(command, thought, refused, response(message("done"))):
+            done = command.run("exec", flag, "-m", "m", "go")
+        assert done.code == 0
+        assert line in (done.out if flag == "--json" else done.err)
+
+
 def test_an_unreachable_provider_fails_the_turn_and_keeps_the_session(command: Command) -> None:
     """Nobody listens: retries are told, exit 1, and the prompt is there to be continued."""
     done = command.run("exec", "-m", "m", "-c", "model_provider=x", *_unreachable(), "p")
@@ -292,15 +307,15 @@ def test_an_ephemeral_session_leaves_nothing(command: Command, tmp_path: Path) -
 
 def test_what_is_not_done_is_said_in_one_line_each(command: Command) -> None:
     """Flags and keys without effect: one line each, and the turn runs."""
-    flags = ["-p", "work", "-i", "a.png", "--output-schema", "s.json", "--enable", "x"]
-    keys = ["web_search=live", "approval_policy=on-request", "features.x=true"]
+    flags = ["--output-schema", "s.json", "--enable", "x"]
+    keys = ["approval_policy=on-request", "features.x=true"]
     keys.append("sandbox_workspace_write.network_access=false")
     words = [*flags, *(word for key in keys for word in ("-c", key))]
     with provider(command, response(message("ok"))):
         done = command.run("exec", "--json", "-m", "m", *words, "--", "p")
     assert done.code == 0
     lines = done.err.splitlines()
-    assert len(lines) == 4 + len(keys) + 1
+    assert len(lines) == 2 + len(keys) + 1
     assert sum(line.startswith(LINE) for line in lines) == 1
 
 

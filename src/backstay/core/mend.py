@@ -25,12 +25,36 @@ AS_TEXT: Final = "as_text"
 UNDO: Final = "undo"
 """The repairs from record `target` on did not help and are taken back."""
 
+ITEM: Final = "item:"
+"""Begins the name of an item's field: `item:TYPE.FIELD`."""
+
 MENDING: Final = frozenset(
     {DROP_FIELD, DROP_REASONING, REPLACE_ITEM, REPLACE_IMAGES, AS_TEXT, UNDO}
 )
 
 _LONGEST: Final = 20_000
 """Characters of an item that is told as text."""
+
+
+_SAID: Final = {
+    DROP_FIELD: "{field} is not sent any more",
+    DROP_REASONING: "encrypted reasoning of before is not sent any more",
+    REPLACE_ITEM: "the item that it names is told as text",
+    REPLACE_IMAGES: "images and unknown items of before are told as text",
+    AS_TEXT: "everything before record {target} is told as text",
+}
+
+
+def said(repair: Repair) -> str:
+    """What was changed and why, one line for people; "" for a repair that changes no request."""
+    if repair.action == UNDO:
+        return "changing what is sent did not help: it is sent as before"
+    change = _SAID.get(repair.action, "")
+    if not change:
+        return ""
+    field = repair.field.removeprefix(ITEM)
+    change = change.format(field=field, target=repair.target)
+    return f"the provider refused the history ({repair.reason}): {change}"
 
 
 class Mends(msgspec.Struct, frozen=True):
@@ -71,10 +95,6 @@ def add_up(repairs: Iterable[Repair]) -> Mends:
         fields=frozenset(_of_item(name) for name in dropped if name.startswith(ITEM)),
         request=frozenset(name for name in dropped if not name.startswith(ITEM)),
     )
-
-
-ITEM: Final = "item:"
-"""Begins the name of an item's field: `item:TYPE.FIELD`."""
 
 
 def _of_item(name: str) -> tuple[str, str]:

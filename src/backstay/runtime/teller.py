@@ -7,7 +7,7 @@ import codecs
 from collections.abc import Callable
 from typing import Any
 
-from backstay.core.history import DAMAGE, REOPENED, History
+from backstay.core.history import REOPENED, History
 from backstay.core.items import Item, arguments, message_text, tool_name
 from backstay.core.kept import Kept, is_answer, last_message
 from backstay.core.mend import said
