@@ -8,9 +8,19 @@ from random import Random
 import msgspec
 import pytest
 
-from backstay.core.history import History
-from backstay.core.items import Item, message
-from backstay.core.record import AnyRecord, Fork, Known, Note, Prompt, Session, TurnEnd
+from backstay.core.history import History, Messages
+from backstay.core.items import message_text
+from backstay.core.record import (
+    AnyRecord,
+    Fork,
+    Known,
+    Note,
+    Output,
+    Prompt,
+    Session,
+    SpoolRange,
+    TurnEnd,
+)
 from backstay.errors import (
     BackstayError,
     EmptySession,
@@ -230,17 +240,24 @@ def test_sessions_that_were_forked_from_each_other_still_open() -> None:
 
 
 def test_the_model_is_told_what_it_cannot_reach() -> None:
-    """What the caller finds out from the shared records is in the fork's view."""
-    disk, folder = simulated(PARENT)
-    seen: list[int] = []
-
-    def told(records: Sequence[AnyRecord]) -> Item:
-        seen.extend(numbers(records))
-        return message("developer", "they are not here")
-
-    made = fork(disk, folder, B, clock, told=told)
-    assert seen == list(range(1, 20))
-    assert message("developer", "they are not here") in folded(disk, made.folder).segments[-1].items
+    """A command that went on in the parent is out of reach: said once, forks of forks included."""
+    records = [*TWO_TURNS]
+    yielded = turn(11)[4]
+    assert isinstance(yielded, Output)
+    yielded.status, yielded.spool = "yielded", SpoolRange(f"{ID}-13", 0, 10)
+    records[records.index(next(one for one in records if one.n == yielded.n))] = yielded
+    disk, folder = simulated(b"".join(lines(records)))
+    made = fork(disk, folder, B, clock)
+    said = folded(disk, made.folder).segments[-1]
+    assert isinstance(said, Messages)
+    assert "(session ID 13) can't be reached from here" in message_text(said.items[0])
+    second = fork(disk, made.folder, C, clock)
+    history = folded(disk, second.folder)
+    assert history.running == {}
+    again = [
+        one for one in history.segments if isinstance(one, Messages) and one.items == said.items
+    ]
+    assert len(again) == 1
 
 
 # The prompt cache
@@ -397,6 +414,16 @@ def test_a_fork_costs_what_is_in_its_context(tmp_path: Path) -> None:
     assert counting.file.read_bytes < 8 * 1024 * 1024, "where the hint is wrong it is searched"
 
 
+def test_where_halving_goes_wrong_all_is_read(tmp_path: Path) -> None:
+    """A file whose numbers do not grow is searched from its beginning."""
+    disk = PosixDisk()
+    folder = put_journal(disk, str(tmp_path), PARENT)
+    made = fork(disk, folder, B, clock)
+    more = lines([header(), *turn(2)])[1] * 2000
+    Path(journal_path(folder)).write_bytes(b"\n" + PARENT + more)
+    assert numbers(read(disk, journal_path(made.folder)).records) == list(range(1, 22))
+
+
 # Deleting
 
 
@@ -457,6 +484,7 @@ def test_a_fork_that_is_written_refuses() -> None:
     with journal, pytest.raises(SessionHeld, match=f"^{B} is a fork of it, and "):
         delete(disk, folder)
     assert shared(disk, made.folder) == list(range(1, 22))
+    assert "deleting" not in disk.list(folder)
     fork(disk, folder, C, clock)
 
 

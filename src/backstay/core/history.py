@@ -150,6 +150,8 @@ class History:
         """The effects that the model takes for running, each with the boot it was started in."""
         self.compacted = 0
         """The newest compaction, 0 without one."""
+        self.floor = 0
+        """The estimated tokens that it left."""
         self._compacted_for = 0
         self._lost_after = 0
         """Records are missing behind this one, and behind none after it."""
@@ -191,6 +193,7 @@ class History:
         if isinstance(record, Session | Fork) and record.origin is not None:
             self.cache_key, self.shared = record.origin.key, record.origin.upto
             self.queued.clear()
+            self.shown, self.running = {}, {}
 
     def _fork(self, record: Fork) -> None:
         self._session(record)
@@ -316,7 +319,7 @@ class History:
         self.repairs = [one for one in record.carried if isinstance(one, Repair)]
         self.mends = add_up(self.repairs)
         self.shown, self.running = dict(record.shown), dict(record.running)
-        self.compacted = record.n
+        self.compacted, self.floor = record.n, record.after
         queued = self.queued[0].n if self.queued else 0
         self._compacted_for = record.turn or queued
         self.turn = None

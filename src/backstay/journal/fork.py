@@ -4,14 +4,14 @@ Making one copies nothing and takes no lock of the parent's, which may be runnin
 session copies its records into its forks first.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
 import msgspec
 
 from backstay import __version__
 from backstay.core.history import REOPENED, History
-from backstay.core.items import Item
+from backstay.core.items import Item, message
 from backstay.core.record import (
     AnyRecord,
     Attempt,
@@ -32,6 +32,7 @@ from backstay.errors import (
     UnknownSession,
     UsageError,
 )
+from backstay.journal.blobs import Blobs
 from backstay.journal.disk import Absent, Disk, File, Present
 from backstay.journal.folders import (
     home_of,
@@ -80,13 +81,11 @@ def fork(
     clock: Clock,
     *,
     turn: int | None = None,
-    told: Callable[[Sequence[AnyRecord]], Item | None] = lambda _: None,
 ) -> Forked:
     """A new session with this id, behind a turn of the session in the folder `source`.
 
-    `turn` counts from 1; without it, behind the last turn that has ended. `told` says from the
-    shared records what the model is to be told about the fork. The fork is durable when this
-    returns. Raises `UsageError` for a turn that is not there or has not ended, `EmptySession`,
+    `turn` counts from 1; without it, behind the last turn that has ended. The fork is
+    durable when this returns. Raises `UsageError` for a turn that is not there or has not ended, `EmptySession`,
     `NewerFormat`, `UnknownSession` where the parent is being deleted, `StorageError`.
     """
     home = home_of(source)
@@ -97,7 +96,7 @@ def fork(
     records = [part.record for part in shared]
     if newer := why_read_only(records):
         raise NewerFormat(f"{source}: {newer}: upgrade Backstay to fork it")
-    opening = _opening(session, shared, point, told(records))
+    opening = _opening(session, shared, point)
     with Journal.create(disk, home, session, clock) as journal:
         journal.commit(opening)
         if _is_being_deleted(disk, owner, clock):
@@ -118,9 +117,7 @@ def _shared(disk: Disk, home: str, session: str, point: "_Point") -> list[Found]
     return shared
 
 
-def _opening(
-    session: str, shared: list[Found], point: "_Point", item: Item | None
-) -> tuple[Session, Fork]:
+def _opening(session: str, shared: list[Found], point: "_Point") -> tuple[Session, Fork]:
     """The fork's first two records."""
     history = History()
     for part in shared:
@@ -142,9 +139,23 @@ def _opening(
         origin=origin,
         must=True,
         ended=point.outcome,
-        item=item,
+        item=_out_of_reach(history.running),
     )
     return header, refers
+
+
+def _out_of_reach(running: Iterable[str]) -> Item | None:
+    """What the model is told of commands that it takes for running; None if there are none."""
+    numbers = sorted(int(effect.rpartition("-")[2]) for effect in running)
+    if not numbers:
+        return None
+    listed = ", ".join(map(str, numbers))
+    return message(
+        "developer",
+        "From here on this is a session of its own, forked from the one above. Commands that were "
+        f"started there and had not ended (session ID {listed}) can't be reached from here; "
+        "whether they still run is not known.",
+    )
 
 
 def _point(disk: Disk, source: str, turn: int | None) -> _Point:
@@ -245,10 +256,24 @@ def release(disk: Disk, folder: str, clock: Clock) -> list[str]:
     try:
         for path in forks:
             materialise(disk, path, clock)
+        if forks:
+            _keep_blobs(disk, folder)
     except (SessionError, StorageError):
         disk.unlink(deleting_path(folder))
         raise
     return [_name(path) for path in forks]
+
+
+def _keep_blobs(disk: Disk, folder: str) -> None:
+    """Make young what the copied records name: a sweep may have passed by the forks already."""
+    from backstay.journal.space import named_blobs  # which knows what this is for
+
+    blobs = Blobs(disk, home_of(folder), "")
+    for name in named_blobs(disk, folder):
+        try:
+            disk.touch(blobs.path(name))
+        except Absent:
+            pass
 
 
 def forks_of(disk: Disk, home: str, session: str) -> Iterator[str]:

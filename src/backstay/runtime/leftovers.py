@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from backstay.core.events import Noted
 from backstay.core.history import COMMAND_ENDED
 from backstay.core.items import message
-from backstay.core.record import AnyRecord, Compaction, Note, Output, Start
+from backstay.core.record import AnyRecord, Compaction, Fork, Note, Output, Start
 from backstay.tools import effects, shell
 from backstay.tools.effects import Exit, Exited, Running
 
@@ -40,6 +40,8 @@ def running(records: Iterable[AnyRecord]) -> dict[str, str]:
                 believed[effect] = boots.get(effect, "")
         elif isinstance(record, Note) and record.topic == COMMAND_ENDED:
             believed.pop(record.text, None)
+        elif isinstance(record, Fork):
+            believed.clear()
         elif isinstance(record, Compaction):
             boots |= record.running
             believed = dict(record.running)

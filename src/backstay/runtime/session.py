@@ -190,6 +190,30 @@ class Session:
             raise
         return self
 
+    @classmethod
+    async def fork(
+        cls,
+        settings: Settings,
+        name: str,
+        watcher: watch.Watcher,
+        tools: Sequence[Tool] = (),
+        arrange: Arrange = _as_they_are,
+        *,
+        turn: int | None = None,
+    ) -> Self:
+        """A new session that goes on behind a turn of the one named, which stays as it is.
+
+        It may be running meanwhile. `turn` counts from 1; without it, behind the last turn that
+        has ended. Raises `UsageError` for a turn that is not there, else as `open` does.
+        """
+        from backstay.runtime.forking import make_fork
+
+        made = make_fork(settings.home, name, turn)
+        if made.cut:
+            text = f"a turn of {name} is not over: the fork begins behind the one before it"
+            watcher(watch.Noticed(text, "warning"))
+        return await cls.open(settings, made.id, watcher, tools, arrange)
+
     def _open(self, reading: Reading) -> None:
         if not os.path.isdir(self.cwd):
             text = f"the session's folder {self.cwd} is gone; -C names another one"
