@@ -36,6 +36,7 @@ _COMMON: Final = (
         "the same as -s danger-full-access",
         key="bypass",
     ),
+    Option(("-i", "--image"), "put images into the prompt: FILE[,FILE...]", "FILE", many=True),
     Option(("--json", "--experimental-json"), "print events as JSON lines on stdout", key="json"),
     Option(("-o", "--output-last-message"), "write the answer to FILE, once it is there", "FILE"),
     Option(("--color",), "auto (default), always or never", "WHEN", ("auto", "always", "never")),
@@ -56,7 +57,6 @@ _COMMON: Final = (
 )
 
 _IGNORED: Final = (
-    Option(("-i", "--image"), value="FILE", many=True, ignored="images are not sent yet; left out"),
     Option(("--output-schema",), value="FILE", ignored="the answer is not held to a schema yet"),
     Option(("--enable",), value="FEATURE", ignored="there are no feature flags to enable"),
     Option(("--disable",), value="FEATURE", ignored="there are no feature flags to disable"),
@@ -95,6 +95,7 @@ class Run(msgspec.Struct, kw_only=True):
     cwd: str = ""
     add_dirs: list[str] = []
     sandbox: str = ""
+    images: list[str] = []
     json: bool = False
     output: str = ""
     color: str = "auto"
@@ -201,6 +202,7 @@ def _common(given: Given) -> Run:
         cwd=given.last("cd"),
         add_dirs=given.all("add-dir"),
         sandbox=sandbox,
+        images=[name for names in given.all("image") for name in names.split(",") if name],
         json=given.has("json"),
         output=given.last("output-last-message"),
         color=given.last("color", "auto"),

@@ -7,7 +7,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from backstay import __version__
 from backstay.cli.arguments import Run
@@ -20,6 +20,9 @@ from backstay.runtime.config import Loaded, default_home, load
 from backstay.runtime.session import Session
 from backstay.runtime.settings import Settings, settings
 from backstay.runtime.watch import Finished
+
+if TYPE_CHECKING:
+    from backstay.runtime.attached import Attached
 
 _CODES: Final = {"completed": 0, "failed": 1, "superseded": 1, "storage": 4, "nothing": 2}
 _LIVE_TICK: Final = 0.2
@@ -60,9 +63,12 @@ class _Conversation:
         self._reasoning = True
         self._settings = self._configure()
         _check_output(asked.output)
+        self._images = self._attach()
         self._prompt = ""
         if asked.action != "continue":
             self._prompt = read_prompt(asked.prompt, optional=asked.action == "resume")
+        if self._images and not self._prompt:
+            raise UsageError("-i needs a prompt: as an argument behind --, or on stdin")
         self._every = _TICK
         self._face = self._make_face()
 
@@ -71,7 +77,8 @@ class _Conversation:
         try:
             self._session = session = await self._open()
             self._opened(session)
-            turn = session.prompt(self._prompt) if self._prompt else session.resume()
+            images = self._images
+            turn = session.prompt(self._prompt, images=images) if self._prompt else session.resume()
             with _Ticking(self._tick, self._every):
                 ended = await turn
                 lines = await session.close()
@@ -84,6 +91,21 @@ class _Conversation:
         return self._ended(ended, lines)
 
     # Before
+
+    def _attach(self) -> "list[Attached]":
+        """The images of the prompt, decoded. Raises `UsageError` for one that can't be sent."""
+        names, provider = self._asked.images, self._settings.provider
+        if not names:
+            return []
+        if not provider.dialect.images:
+            raise UsageError(f"-i: the provider {provider.name} takes no images (dialect.images)")
+        from backstay.runtime.attached import attach
+
+        try:
+            return [attach(name) for name in names]
+        except UsageError as error:
+            hint = "; behind -i, a prompt needs -- before it" if len(names) > 1 else ""
+            raise UsageError(f"-i: {error}{hint}") from None
 
     def _configure(self) -> Settings:
         """Everything that can be wrong before anything has happened."""

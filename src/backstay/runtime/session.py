@@ -15,7 +15,7 @@ from backstay import __version__
 from backstay.core import events as e
 from backstay.core.commands import Request
 from backstay.core.history import History
-from backstay.core.items import message
+from backstay.core.items import Item, message
 from backstay.core.record import Process, Prompt
 from backstay.core.retry import Policy
 from backstay.core.rules import Rules
@@ -46,6 +46,7 @@ from backstay.tools.exec_command import Shell
 from backstay.tools.tool import Tool
 
 if TYPE_CHECKING:
+    from backstay.runtime.attached import Attached
     from backstay.runtime.crash import Points
 
 CRASH: Final = "BACKSTAY_CRASH"
@@ -235,20 +236,27 @@ class Session:
         for event in leftovers.ended_since(self.folder, self.id, reading.records):
             self._driver.post(event)
 
-    async def prompt(self, text: str, *, schema: dict[str, Any] | None = None) -> Ended:
+    async def prompt(
+        self,
+        text: str,
+        *,
+        images: "Sequence[Attached]" = (),
+        schema: dict[str, Any] | None = None,
+    ) -> Ended:
         """Run a turn on this prompt; a cut turn before it ends as superseded.
 
-        With a `schema` (JSON Schema) the answer is to have that form; `mismatch` of what comes back
-        says where it has not. Given while a turn runs, the prompt is recorded at once and its turn
-        comes next. Raises `UsageError` if the session is closed or the schema is none,
-        `StorageError` if the session can't be written any more.
+        `images` come from `attached.attach`. With a `schema` (JSON Schema) the answer is to have
+        that form; `mismatch` of what comes back says where it has not. Given while a turn runs, the
+        prompt is recorded at once and its turn comes next. Raises `UsageError` if the session is
+        closed, the schema is none or the provider takes no images, `StorageError` if the session
+        can't be written any more.
         """
         self._check_open()
         if schema is not None:
             from backstay.runtime.schema import check
 
             check(schema)
-        items = [*self._context.news(text), message("user", text)]
+        items = [*self._context.news(text), self._message(text, images)]
         asked: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._asked.append(asked)
         settings = self.settings
@@ -263,6 +271,16 @@ class Session:
             )
         )
         return await self._wait(asked)
+
+    def _message(self, text: str, images: "Sequence[Attached]") -> Item:
+        if not images:
+            return message("user", text)
+        from backstay.runtime.attached import prompt
+
+        provider = self.settings.provider
+        if not provider.dialect.images:
+            raise UsageError(f"the provider {provider.name} takes no images (dialect.images)")
+        return prompt(text, images)
 
     async def resume(self) -> Ended:
         """Finish the cut turn without a message; `nothing` if none was cut.
