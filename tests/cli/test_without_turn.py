@@ -50,7 +50,8 @@ def test_help_fits_80_columns_and_names_every_command(command: Command) -> None:
         (["exec", "-m", "m", "-c", "model_provider=nope", "x"], 2, "model_providers.nope"),
         (["exec", "-m", "m", "-c", "sandbox_mode=read-only", "x"], 2, "read-only"),
         (["exec", "-m", "m", "-c", "openai_base_url=ftp://x", "x"], 2, "base_url"),
-        (["exec", "fork", "ID"], 2, "exec fork"),
+        (["exec", "fork", "ID", "x"], 3, "no session id"),
+        (["fork", "--last"], 3, "no session"),
         (["exec", "review"], 2, "exec review"),
         (
             ["exec", "-m", "m", "resume", "00000000-0000-7000-8000-000000000000", "x"],
@@ -61,7 +62,7 @@ def test_help_fits_80_columns_and_names_every_command(command: Command) -> None:
         (["resume", "--last", "x"], 3, "no session"),
         (["continue"], 3, "no session"),
         (["sessions", "show", "00000000"], 3, "no session"),
-        (["sessions", "show"], 2, "sessions takes"),
+        (["sessions", "show"], 2, "write it as: backstay sessions show ID"),
         (["sessions", "-n", "x"], 2, "-n x"),
         (["ps", "x"], 2, "no arguments"),
         (["chaos"], 2, "chaos serve"),

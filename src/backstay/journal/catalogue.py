@@ -19,6 +19,7 @@ from backstay.core.usage import Usage
 from backstay.errors import BackstayError
 from backstay.journal.folders import journal_path, sessions_root
 from backstay.journal.ids import is_id, seconds
+from backstay.journal.place import Place
 from backstay.journal.posix import PosixDisk
 from backstay.journal.query import broken_up, match, mended
 from backstay.journal.sessions import Entry, read_entry
@@ -111,21 +112,6 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
     """The text around the words, these between `BEGIN_MARK` and `END_MARK`."""
 
 
-class Place(msgspec.Struct, frozen=True):
-    """Which sessions are asked for: those of a folder (None: of all), archived ones or the others."""
-
-    cwd: str | None = None
-    archived: bool = False
-
-    def holds(self, entry: Entry) -> bool:
-        """Whether a session is one of them."""
-        return entry.archived == self.archived and self.cwd in (None, entry.cwd)
-
-    def values(self) -> dict[str, Any]:
-        """What the statements ask for."""
-        return {"cwd": _storable(self.cwd), "archived": self.archived}
-
-
 class Catalogue:
     """An open catalogue; `opened` is the way in."""
 
@@ -169,10 +155,10 @@ class Catalogue:
                 self._write_texts(number, os.path.join(self._home, path), stamp)
                 step()
 
-    def entries(self, place: "Place", limit: int) -> tuple[list[Entry], int]:
+    def entries(self, place: Place, limit: int) -> tuple[list[Entry], int]:
         """The last active sessions of a place, and how many there are in all. 0 is no limit."""
-        (count,) = self._db.execute(_COUNT, place.values()).fetchone()
-        rows = self._db.execute(_LIST, place.values() | {"limit": limit or -1})
+        (count,) = self._db.execute(_COUNT, _values(place)).fetchone()
+        rows = self._db.execute(_LIST, _values(place) | {"limit": limit or -1})
         return [self._entry(row) for row in rows], count
 
     def spent(self, ids: Sequence[str]) -> dict[str, Spent]:
@@ -184,7 +170,7 @@ class Catalogue:
                 found[session] = Spent(turns, msgspec.json.decode(usage, type=dict[str, Usage]))
         return found
 
-    def search(self, words: str, place: "Place", limit: int) -> list[Hit]:
+    def search(self, words: str, place: Place, limit: int) -> list[Hit]:
         """The turns that hold all the words, the best first; behind `read_whole`.
 
         Where no turn holds them as they are, those with words that begin so.
@@ -204,8 +190,8 @@ class Catalogue:
                 self._drop_texts(number)
                 self._db.execute("DELETE FROM sessions WHERE number = ?", (number,))
 
-    def _search(self, query: str, place: "Place", limit: int) -> list[Hit]:
-        rows = self._db.execute(_SEARCH, place.values() | {"query": query, "limit": limit or -1})
+    def _search(self, query: str, place: Place, limit: int) -> list[Hit]:
+        rows = self._db.execute(_SEARCH, _values(place) | {"query": query, "limit": limit or -1})
         return [
             Hit(entry=self._entry(row[:-3]), turn=row[-3], at=row[-2], snippet=mended(row[-1]))
             for row in rows
@@ -350,6 +336,10 @@ def _inside(folder: str) -> "list[os.DirEntry[str]]":
             return list(entries)
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def _values(place: Place) -> dict[str, Any]:
+    return {"cwd": _storable(place.cwd), "archived": place.archived}
 
 
 def _storable(value: Any) -> Any:

@@ -52,9 +52,14 @@ def named_blobs(disk: Disk, folder: str) -> set[str]:
 
     Raises `StorageError` if it can't be read.
     """
+    return names_in(disk, journal_path(folder))
+
+
+def names_in(disk: Disk, path: str) -> set[str]:
+    """What may be the name of a blob in a file; nothing where there is none. Errors as above."""
     found: set[str] = set()
     try:
-        file = disk.open(journal_path(folder))
+        file = disk.open(path)
     except Absent:
         return found
     with file:
@@ -68,6 +73,17 @@ def named_blobs(disk: Disk, folder: str) -> set[str]:
             found.update(name.decode() for name in _NAME.findall(text))
             rest = text[-_LONGEST:]
     return found
+
+
+def with_named_by(disk: Disk, home: str, names: set[str]) -> set[str]:
+    """These blobs and all that are named in them: a large output may name a larger one."""
+    known: set[str] = set()
+    left = set(names)
+    while left:
+        name = left.pop()
+        known.add(name)
+        left |= names_in(disk, os.path.join(home, "blobs", name)) - known
+    return known
 
 
 def measure(disk: Disk, home: str) -> Measured:

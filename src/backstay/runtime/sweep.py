@@ -24,7 +24,7 @@ from backstay.journal.removal import (
     sweep_trash,
 )
 from backstay.journal.sessions import folders
-from backstay.journal.space import named_blobs
+from backstay.journal.space import named_blobs, with_named_by
 from backstay.runtime import leftovers
 from backstay.tools import effects
 
@@ -53,13 +53,14 @@ def sweep(
     temporary: str,
     *,
     dry_run: bool,
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Report:
     """Sweep a home, and `temporary`, where ephemeral sessions have theirs. Changes no journal."""
     now = time.time()
     report = Report(Swept(), Swept(), sweep_trash(home, dry_run=dry_run), Swept(), 0, [])
     used: set[str] = set()
-    for done, folder in enumerate(list(folders(PosixDisk(), home)), 1):
+    every = list(folders(PosixDisk(), home))
+    for done, folder in enumerate(every, 1):
         try:
             used |= named_blobs(PosixDisk(), folder)
         except BackstayError:
@@ -70,7 +71,11 @@ def sweep(
             report.held += 1
         except BackstayError:
             pass  # nothing is known of its effects, so they stay
-        progress(done)
+        progress(done, len(every))
+    try:
+        used = with_named_by(PosixDisk(), home, used)
+    except BackstayError as error:
+        report.unread.append(str(error))
     if not report.unread:
         report.blobs = sweep_blobs(home, used, now, dry_run=dry_run)
     report.ephemeral = sweep_ephemeral(temporary, now, dry_run=dry_run)
