@@ -27,8 +27,10 @@ def title(item: Item) -> str:
         chars = wish.get("chars")
         target = f"command {wish.get('session_id')}"
         return f"write {chars!r} to {target}" if chars else f"wait for {target}"
-    if name == "apply_patch":
-        return "apply_patch"
+    if name in ("apply_patch", "update_plan"):
+        return name
+    if name == "view_image":
+        return f"view_image {wish.get('path', '')}"
     return f"{name} {item.get('arguments') or item.get('input') or ''}".strip()
 
 
@@ -60,14 +62,27 @@ def changes(output: Output) -> list[dict[str, str]]:
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
-def plan(item: Item) -> list[dict[str, Any]]:
-    """The steps of an `update_plan` call: `text` and `completed`."""
-    steps = (arguments(item) or {}).get("plan")
+def steps(item: Item) -> list[tuple[str, str]]:
+    """The steps of an `update_plan` call: text and status."""
+    listed = (arguments(item) or {}).get("plan")
     return [
-        {"text": str(one.get("step", "")), "completed": one.get("status") == "completed"}
-        for one in (steps if isinstance(steps, list) else ())
+        (str(one.get("step", "")), str(one.get("status", "")))
+        for one in (listed if isinstance(listed, list) else ())
         if isinstance(one, dict)
     ]
+
+
+def searched(item: Item) -> str:
+    """What a `web_search_call` looked for, or which page it read; "" where it doesn't say."""
+    action = item.get("action")
+    if not isinstance(action, dict):
+        return ""
+    queries = action.get("queries")
+    first = queries[0] if isinstance(queries, list) and queries else ""
+    text, url = action.get("query") or first, action.get("url")
+    if isinstance(action.get("pattern"), str):
+        return f"{action['pattern']!r} in {url}"
+    return str(text or url or "")
 
 
 def parameters(item: Item) -> Any:

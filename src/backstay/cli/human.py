@@ -40,6 +40,7 @@ _DOING: Final = {
     "message": "answering",
     "web_search_call": "searching the web",
 }
+_MARKS: Final = {"completed": "x", "in_progress": ">"}
 _UNKNOWN: Final = "outcome unknown: it may have taken effect"
 _STATUS: Final = {
     "never_started": "never started",
@@ -178,6 +179,8 @@ class Human:
     def _settled(self, one: ItemRecord, by: Known) -> None:
         if summary := reasoning_text(one) if self._reasoning else "":
             self._line(harmless(summary), DIM)
+        elif kind(one.item) == "web_search_call":
+            self._line(f"searched the web: {one_line(calls.searched(one.item), 400)}", DIM)
         elif is_answer(one):
             self.answer = message_text(one.item)
             place = (one.attempt, one.index)
@@ -230,9 +233,10 @@ class Human:
             letter = {"add": "A", "delete": "D"}.get(change.get("kind", ""), "M")
             self._line(f"  {letter} {harmless(str(change.get('path')))}")
         if name == "update_plan" and record.status == "done":
-            for step in calls.plan(item):
-                mark = "x" if step["completed"] else " "
-                self._line(f"  [{mark}] {one_line(step['text'], 200)}")
+            for text, status in calls.steps(item):
+                self._line(f"  [{_MARKS.get(status, ' ')}] {one_line(text, 200)}")
+        if name == "view_image" and record.status == "done":
+            self._lines([one_line(message_text(record.item), 400)])
         if record.status in ("failed", "rejected"):
             said = harmless(message_text(record.item)).splitlines()
             self._lines([one_line(line, 400) for line in said[:5]])

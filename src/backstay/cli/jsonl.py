@@ -136,7 +136,7 @@ class JsonLines:
         elif summary := reasoning_text(one) if self._reasoning else "":
             self._item("item.completed", self._id(one.n), "reasoning", text=summary, record=one.n)
         elif kind(item) == "web_search_call":
-            self._item("item.completed", self._id(one.n), "web_search", query=_query(item))
+            self._item("item.completed", self._id(one.n), "web_search", query=calls.searched(item))
         elif kind(item) == "mcp_call":
             self._tool(one.n, item, str(item.get("server_label", "")), item.get("error"))
 
@@ -232,7 +232,10 @@ class JsonLines:
         """One list a turn: it starts with the first plan and completes with the turn."""
         event = "item.updated" if self._plan else "item.started"
         self._plan = self._plan or self._id(call.n)
-        self._plan_items = calls.plan(call.item)
+        self._plan_items = [
+            {"text": text, "completed": status == "completed"}
+            for text, status in calls.steps(call.item)
+        ]
         self._item(event, self._plan, "todo_list", items=self._plan_items)
 
     def _error(self, message: str) -> None:
@@ -259,9 +262,3 @@ class JsonLines:
         except UnicodeEncodeError:
             encoded = msgspec.json.encode(scrub(line))
         self._write(encoded + b"\n")
-
-
-def _query(item: Item) -> str:
-    action = item.get("action")
-    query = action.get("query") if isinstance(action, dict) else None
-    return str(query or "")
