@@ -20,6 +20,8 @@ class Request(msgspec.Struct, frozen=True):
     """The `prompt_cache_key` (FACTS 12): the session's id, of a fork its parent's."""
     schema: dict[str, Any] | None = None
     """The JSON Schema that the turn's answer is to have."""
+    compact: bool = False
+    """It asks the provider to shorten the input (`POST /responses/compact`)."""
     without: tuple[str, ...] = ()
     """Fields that the provider refused and that are left out; a dot leads into one."""
 
@@ -41,6 +43,18 @@ class Abort(msgspec.Struct, frozen=True):
     """Give the attempt up; it still ends with its `AttemptEnded`."""
 
     attempt: int
+
+
+class Summarize(msgspec.Struct, frozen=True):
+    """Send a request whose answer is no part of the turn. Answered by one `Summarized`."""
+
+    request: Request
+    reason: str
+    """Why the view is replaced, to be shown."""
+
+
+class AbortSummary(msgspec.Struct, frozen=True):
+    """Give the summary up; it still ends with its `Summarized`."""
 
 
 class Prepare(msgspec.Struct, frozen=True):
@@ -85,6 +99,7 @@ class Wait(msgspec.Struct, frozen=True):
     """Say `Woke` after so many seconds."""
 
     attempt: int
+    """0: it is the request for a summary that is tried again."""
     seconds: float
     outcome: Outcome
     """Why there is a wait, to be shown."""
@@ -98,9 +113,24 @@ class Finish(msgspec.Struct, frozen=True):
     """The turn is over and everything about it is on disk (or can't be, for `storage`)."""
 
     turn: int
-    outcome: Literal["completed", "failed", "interrupted", "superseded", "storage", "nothing"]
+    outcome: Literal[
+        "completed", "failed", "interrupted", "superseded", "storage", "nothing", "compacted"
+    ]
     reason: str = ""
     code: str = ""
 
 
-Command = Append | Send | Abort | Prepare | StartCall | StopCall | Probe | Adopt | Wait | Finish
+Command = (
+    Append
+    | Send
+    | Abort
+    | Summarize
+    | AbortSummary
+    | Prepare
+    | StartCall
+    | StopCall
+    | Probe
+    | Adopt
+    | Wait
+    | Finish
+)

@@ -181,6 +181,23 @@ class Interrupted(msgspec.Struct):
     reason: str = "interrupted by the user"
 
 
+class CompactionAsked(msgspec.Struct):
+    """The user wants the view replaced by a shorter one, under these settings."""
+
+    model: str = ""
+    provider: str = ""
+    effort: str = ""
+    basis: Basis | None = None
+
+
+class Summarized(msgspec.Struct):
+    """The request for a summary ended, in whatever way; what it said in full are the items."""
+
+    outcome: Outcome
+    items: list[Item] = []
+    roll: float = 0.5
+
+
 class Settled(msgspec.Struct):
     """The evidence about an open call was gathered."""
 
@@ -210,6 +227,8 @@ Event = (
     | DeadlinePassed
     | Woke
     | Interrupted
+    | CompactionAsked
+    | Summarized
     | Settled
     | Noted
 )

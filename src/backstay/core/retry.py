@@ -22,6 +22,27 @@ FINAL_CODES: Final = frozenset(
 """Codes that end the turn whatever the status: waiting changes nothing."""
 
 
+TOO_LONG: Final = (
+    "context_length_exceeded",
+    "context length exceeded",
+    "maximum context length",
+    "exceeds the available context size",
+    "exceeds the context window",
+    "exceeds the model's context",
+    "exceeds the context length",
+    "greater than the context length",
+    "larger than the context",
+    "maximum prompt length",
+    "prompt is too long",
+    "input is too long",
+    "exceeds the maximum number of tokens",
+    "reduce the length of the messages",
+    "reduce the length of your prompt",
+)
+"""What providers say of a request that the model can't hold."""
+_SMALLEST_WINDOW: Final = 512
+
+
 class Policy(msgspec.Struct, frozen=True):
     """How often and how patiently. Seconds."""
 
@@ -57,12 +78,19 @@ def decide(turn: TurnState, outcome: Outcome, policy: Policy, roll: float) -> Ag
     if not retryable(outcome):
         return GiveUp(explain(outcome))
     request = outcome.kind in ("refused", "unreachable")
-    tries = _streak(counted, request=request)
+    verdict = patience(outcome, _streak(counted, request=request), policy, roll)
+    cut = turn.carried.cut + sum(map(is_cut, counted))
+    if isinstance(verdict, Again) and cut >= policy.most_cut:
+        return GiveUp(f"{explain(outcome)} ({policy.most_cut} attempts of this turn were cut)")
+    return verdict
+
+
+def patience(outcome: Outcome, tries: int, policy: Policy, roll: float) -> Again | GiveUp:
+    """How long to wait after something that is worth another try and failed `tries` times."""
+    request = outcome.kind in ("refused", "unreachable")
     limit = policy.request_retries if request else policy.stream_retries
     if tries > limit:
         return GiveUp(f"{explain(outcome)} (gave up after {limit} retries)")
-    if turn.carried.cut + sum(map(is_cut, counted)) >= policy.most_cut:
-        return GiveUp(f"{explain(outcome)} ({policy.most_cut} attempts of this turn were cut)")
     asked = outcome.retry_after
     if asked is not None and asked > policy.longest_asked:
         return GiveUp(f"{explain(outcome)} (asked to wait for {asked:.0f} s; try again later)")
@@ -80,6 +108,21 @@ def retryable(outcome: Outcome) -> bool:
     if outcome.kind == "failed":
         return not outcome.code or outcome.code in RETRY_CODES or _is_server_status(outcome.code)
     return outcome.kind in ("cut", "stalled", "unreachable")
+
+
+def is_too_long(outcome: Outcome) -> bool:
+    """Whether the provider says, in whatever words, that the request is too long for the model."""
+    if outcome.kind not in ("refused", "failed") or outcome.status in (401, 403, 429):
+        return False
+    said = f"{outcome.code} {outcome.reason}".lower()
+    return outcome.status == 413 or any(words in said for words in TOO_LONG)
+
+
+def said_window(outcome: Outcome) -> int:
+    """The window that such a refusal names, in tokens: the smallest number in it; else 0."""
+    spaced = "".join(c if c.isalnum() else " " for c in outcome.reason.replace(",", ""))
+    numbers = [int(word) for word in spaced.split() if word.isdecimal() and 3 <= len(word) <= 8]
+    return min((one for one in numbers if one >= _SMALLEST_WINDOW), default=0)
 
 
 def explain(outcome: Outcome) -> str:

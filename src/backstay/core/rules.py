@@ -28,3 +28,6 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     dialect: Dialect = Dialect()
     policy: Policy = Policy()
     budget: Budget = Budget()
+    compact_at: int | None = None
+    """Estimated tokens from which the view is replaced by a shorter one; None: not before a
+    provider refuses its length."""

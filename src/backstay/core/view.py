@@ -5,6 +5,7 @@ here depends on anything but the records. Within an attempt: the kept items in `
 order, then the outputs in call order.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -35,8 +36,18 @@ _FIELDS: Final = {
     "custom_tool_call": ("type", "call_id", "name", "input", "namespace"),
     "function_call_output": ("type", "call_id", "output"),
     "custom_tool_call_output": ("type", "call_id", "output"),
+    "compaction": ("type", "encrypted_content"),
+    "compaction_summary": ("type", "encrypted_content"),
 }
 """What is sent of an item type; providers refuse fields that belong to responses only."""
+
+SEALED: Final = frozenset({"compaction", "compaction_summary"})
+"""Items that only the provider which made them can read."""
+_SEALED_FOR_ANOTHER: Final = message(
+    "user",
+    "(The conversation before this point was shortened into a summary that only another provider "
+    "can read. It can't be shown here.)",
+)
 
 _TAKEN: Final = frozenset({*_FIELDS, *OUTPUTS})
 """Types that every dialect takes, as calls are."""
@@ -64,14 +75,16 @@ class Sent(NamedTuple):
     """Which item of that record, where it holds several."""
 
 
-def view(history: History, dialect: Dialect) -> list[Item]:
-    """The input of a request that is made now."""
-    return [one.item for one in sent(history, dialect, history.mends)]
+def view(history: History, dialect: Dialect, without: Iterable[int] = ()) -> list[Item]:
+    """The input of a request that is made now; the records `without` are left out."""
+    return [one.item for one in sent(history, dialect, history.mends, without)]
 
 
-def sent(history: History, dialect: Dialect, mends: Mends) -> list[Sent]:
+def sent(
+    history: History, dialect: Dialect, mends: Mends, without: Iterable[int] = ()
+) -> list[Sent]:
     """The same under these mends, with where each item comes from."""
-    making = _Making(history, dialect, mends)
+    making = _Making(history, dialect, mends, without)
     for segment in history.segments:
         if isinstance(segment, Messages):
             making.messages(segment)
@@ -120,18 +133,22 @@ def _dropped(history: History) -> set[int]:
 class _Making:
     """A view in the making: the items so far, and the call ids that they use."""
 
-    def __init__(self, history: History, dialect: Dialect, mends: Mends) -> None:
+    def __init__(
+        self, history: History, dialect: Dialect, mends: Mends, without: Iterable[int]
+    ) -> None:
         self.items: list[Sent] = []
         self._history = history
         self._dialect = dialect
         self._mends = mends
         self._used: set[str] = set()
-        self._dropped = _dropped(history)
+        self._dropped = _dropped(history).union(without)
 
     def messages(self, segment: Messages) -> None:
         """What no response made; only a compaction brings calls in here, paired already."""
         for at, item in enumerate(segment.items):
-            if self._tells(segment.n, item, at):
+            if kind(item) in SEALED and not self._opens(segment, at):
+                self.items.append(Sent(segment.plain or _SEALED_FOR_ANOTHER, segment.n, at))
+            elif self._tells(segment.n, item, at):
                 self.items += [Sent(one, segment.n, at) for one in told(item)]
             elif item_sent := _sent(item, self._dialect):
                 self.items.append(Sent(item_sent, segment.n, at))
@@ -153,6 +170,11 @@ class _Making:
             elif item := _sent(one.item, self._dialect):
                 self.items.append(Sent(item, one.n))
         self.items += answers
+
+    def _opens(self, segment: Messages, at: int) -> bool:
+        """Whether the provider that is asked can read what is encrypted in a compaction."""
+        refused = segment.n < self._mends.reasoning_from or self._mends.tells(segment.n, at)
+        return segment.provider == self._history.provider and not refused
 
     def _kept(self, attempt: AttemptState) -> list[Entry]:
         kept = [
