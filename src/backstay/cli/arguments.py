@@ -72,6 +72,7 @@ _IGNORED: Final = (
 _RESUMING: Final = (
     Option(("--last",), "the newest session of this folder"),
     Option(("--all",), "with --last: the newest session of any folder"),
+    Option(("--turn",), "with fork: go on behind turn N, counted from 1; else the last", "N"),
 )
 
 EXEC: Final = (*_COMMON, *_RESUMING, *_IGNORED)
@@ -81,13 +82,18 @@ SHOWN: Final = (*_COMMON, *_RESUMING)
 NOT_HONOURED: Final = _IGNORED
 
 
+_HELP: Final[dict[str, Literal["resume", "fork"]]] = {"resume": "resume", "fork": "fork"}
+
+
 class Run(msgspec.Struct, kw_only=True):
     """What a command line asks for: a new session, or one to go on with."""
 
-    action: Literal["new", "resume", "continue"] = "new"
+    action: Literal["new", "resume", "continue", "fork"] = "new"
     session: str = ""
     last: bool = False
     any_folder: bool = False
+    turn: int | None = None
+    """Of the session to fork, counted from 1; None for the last that has ended."""
     prompt: str | None = None
     """As it was given: None without one, "-" where it comes on stdin."""
     model: str = ""
@@ -109,7 +115,7 @@ class Run(msgspec.Struct, kw_only=True):
     """`max_steps`, `max_tokens` and `max_cost` as overrides, those that were given."""
     notes: list[str] = []
     """What was asked for and is not done, one line each."""
-    help: Literal["", "exec", "resume", "continue"] = ""
+    help: Literal["", "exec", "resume", "continue", "fork"] = ""
     version: bool = False
 
 
@@ -118,14 +124,18 @@ def parse_exec(argv: Sequence[str]) -> Run:
     given = read(argv, EXEC, "exec")
     words = given.words
     action = words[0] if len(words) > given.verbatim else ""
-    if action in ("fork", "review"):
-        raise UsageError(f"exec {action} is not there yet; exec and exec resume are")
+    if action == "review":
+        raise UsageError("exec review is not there yet; exec, exec resume and exec fork are")
     if action == "help":
-        return Run(help="resume" if words[1:] == ["resume"] else "exec")
+        return Run(help=_HELP.get(" ".join(words[1:]), "exec"))
     if action == "resume":
         return _resuming(given, words[1:], "exec resume")
-    if given.has("last") or given.has("all"):
-        raise UsageError("--last and --all belong to exec resume")
+    if action == "fork":
+        return _forking(given, words[1:], "exec fork")
+    if given.has("last") or given.has("all") or given.has("turn"):
+        raise UsageError(
+            "--last and --all belong to exec resume and exec fork, --turn to exec fork"
+        )
     if given.has("help"):
         return Run(help="exec")
     run = _common(given)
@@ -137,6 +147,12 @@ def parse_resume(argv: Sequence[str]) -> Run:
     """The command line behind `resume`, the same as `exec resume`. Raises `UsageError`."""
     given = read(argv, EXEC, "resume")
     return _resuming(given, given.words, "resume")
+
+
+def parse_fork(argv: Sequence[str]) -> Run:
+    """The command line behind `fork`, the same as `exec fork`. Raises `UsageError`."""
+    given = read(argv, EXEC, "fork")
+    return _forking(given, given.words, "fork")
 
 
 def parse_continue(argv: Sequence[str]) -> Run:
@@ -158,13 +174,35 @@ def _resuming(given: Given, words: list[str], command: str) -> Run:
     """A session, or --last, and then perhaps a prompt."""
     if given.has("help"):
         return Run(help="resume")
+    if given.has("turn"):
+        raise UsageError(f"--turn belongs to fork: {command} goes on behind the last one")
     run = _common(given)
     if run.version:
         return run
     run.action = "resume"
+    return _of_session(run, given, words, command)
+
+
+def _forking(given: Given, words: list[str], command: str) -> Run:
+    """As for resuming, and perhaps a turn."""
+    if given.has("help"):
+        return Run(help="fork")
+    run = _common(given)
+    if run.version:
+        return run
+    run.action = "fork"
+    if given.has("turn"):
+        from backstay.cli.fork import turn_of
+
+        run.turn = turn_of(given.last("turn"))
+    return _of_session(run, given, words, command)
+
+
+def _of_session(run: Run, given: Given, words: list[str], command: str) -> Run:
     if run.ephemeral:
         run.ephemeral = False
-        run.notes.append("--ephemeral: a session that is resumed is kept")
+        done = "forked" if run.action == "fork" else "resumed"
+        run.notes.append(f"--ephemeral: a session that is {done} is kept")
     words = list(words)
     if given.has("last"):
         run.last = True

@@ -20,6 +20,7 @@ COMMANDS = (
     ("exec [PROMPT]", "run a turn without asking back; as `codex exec`"),
     ("exec resume ID [PROMPT]", "go on with a session; without a prompt finish its cut turn"),
     ("resume ID|--last [PROMPT]", "the same"),
+    ("fork ID|--last [PROMPT]", "a new session behind a turn of another (exec fork: the same)"),
     ("continue [ID]", "finish the cut turn of a session, by default of the newest one here"),
     ("sessions [list]", "list the sessions of this home"),
     ("sessions show ID", "what a session's journal holds, damage included"),
@@ -72,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
 def _dispatch(argv: Sequence[str]) -> int:
     command, rest = (argv[0], argv[1:]) if argv else ("", [])
     match command:
-        case "exec" | "e" | "resume" | "continue":
+        case "exec" | "e" | "resume" | "continue" | "fork":
             return _turn(command, rest)
         case "sessions":
             from backstay.cli.sessions import main as sessions
@@ -108,6 +109,7 @@ def _turn(command: str, rest: Sequence[str]) -> int:
     parse = {
         "resume": arguments.parse_resume,
         "continue": arguments.parse_continue,
+        "fork": arguments.parse_fork,
     }.get(command, arguments.parse_exec)
     asked = parse(rest)
     if asked.help:
@@ -162,6 +164,12 @@ def _command_help(command: str) -> str:
             "usage: backstay resume [OPTIONS] ID|--last [PROMPT]\n\n"
             "Go on with a session; the same as exec resume. Without PROMPT, and with nothing\n"
             "on stdin, the cut turn is finished. The beginning of an ID is enough.\n"
+        ),
+        "fork": (
+            "usage: backstay fork [OPTIONS] ID|--last [--turn N] [PROMPT]\n\n"
+            "A new session that goes on behind a turn of another one, which stays as it is\n"
+            "and may be running; the same as exec fork. Without --turn it begins behind the\n"
+            "last turn that has ended. Without PROMPT nothing runs, and its ID is printed.\n"
         ),
         "continue": (
             "usage: backstay continue [OPTIONS] [ID|--last]\n\n"

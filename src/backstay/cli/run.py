@@ -66,7 +66,7 @@ class _Conversation:
         self._images = self._attach()
         self._prompt = ""
         if asked.action != "continue":
-            self._prompt = read_prompt(asked.prompt, optional=asked.action == "resume")
+            self._prompt = read_prompt(asked.prompt, optional=asked.action != "new")
         if self._images and not self._prompt:
             raise UsageError("-i needs a prompt: as an argument behind --, or on stdin")
         self._every = _TICK
@@ -74,6 +74,8 @@ class _Conversation:
 
     async def run(self) -> int:
         """Open the session, run the turn, close the session, say how it went."""
+        if self._asked.action == "fork" and not self._prompt:
+            return self._only_fork()
         try:
             self._session = session = await self._open()
             self._opened(session)
@@ -204,7 +206,22 @@ class _Conversation:
     async def _open(self) -> Session:
         if self._asked.action == "new":
             return await Session.create(self._settings, self._face)
+        if self._asked.action == "fork":
+            turn = self._asked.turn
+            return await Session.fork(self._settings, self._which(), self._face, turn=turn)
         return await Session.open(self._settings, self._which(), self._face)
+
+    def _only_fork(self) -> int:
+        """A fork without a prompt is made, and nothing runs."""
+        from backstay.runtime.forking import make_fork
+
+        made = make_fork(self._home, self._which(), self._asked.turn)
+        if self._asked.json:
+            self._face.opened(made.id, made.folder, "")
+        else:
+            self._out.text(f"{made.id}\n")
+            self._say(f"to go on: backstay resume {made.id}")
+        return 0
 
     def _opened(self, session: Session) -> None:
         """From here on a signal, or a closed stdout, interrupts the turn."""

@@ -27,6 +27,7 @@ _JSON: Final = Option(("--json",), "one JSON object a line")
 _LIMIT: Final = Option(("-n", "--limit"), "at most so many (default 20, 0 for all)", "COUNT")
 _ALL: Final = Option(("-a", "--all"), "of every folder, not only of this one")
 _ARCHIVED: Final = Option(("--archived",), "the archived ones, which are left out else")
+_TURN: Final = Option(("--turn",), "behind turn N, from 1; else the last that has ended", "N")
 _YES: Final = Option(("-y", "--yes"), "do not ask")
 _DRY_RUN: Final = Option(("--dry-run",), "remove nothing, say what would be")
 _HELP: Final = Option(("-h", "--help"), "print this help")
@@ -340,6 +341,12 @@ def every_id(home: str, names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(find(PosixDisk(), home, name) for name in names))
 
 
+def _fork(given: Given, names: list[str], home: str) -> int:
+    from backstay.cli.fork import fork
+
+    return fork(home, names[0], given.last("turn"))
+
+
 ACTIONS: Final = {
     "list": Action(
         "[list] [OPTIONS]",
@@ -357,6 +364,14 @@ ACTIONS: Final = {
         (_ALL, _ARCHIVED, _LIMIT, _JSON),
         1,
         None,
+    ),
+    "fork": Action(
+        "fork ID [--turn N]",
+        "make a new session that goes on behind a turn of it, and print its id",
+        _fork,
+        (_TURN,),
+        1,
+        1,
     ),
     "rename": Action(
         "rename ID TITLE", 'give it a title ("" takes it away)', _later("rename"), (), 2, None
