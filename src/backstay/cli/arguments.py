@@ -39,6 +39,11 @@ _COMMON: Final = (
     Option(("-i", "--image"), "put images into the prompt: FILE[,FILE...]", "FILE", many=True),
     Option(("--json", "--experimental-json"), "print events as JSON lines on stdout", key="json"),
     Option(("-o", "--output-last-message"), "write the answer to FILE, once it is there", "FILE"),
+    Option(
+        ("--output-schema",),
+        "hold the answer to the JSON Schema in FILE; exit 1 if it departs",
+        "FILE",
+    ),
     Option(("--color",), "auto (default), always or never", "WHEN", ("auto", "always", "never")),
     Option(("--ephemeral",), "keep no session: it is removed at the end"),
     Option(
@@ -57,7 +62,6 @@ _COMMON: Final = (
 )
 
 _IGNORED: Final = (
-    Option(("--output-schema",), value="FILE", ignored="the answer is not held to a schema yet"),
     Option(("--enable",), value="FEATURE", ignored="there are no feature flags to enable"),
     Option(("--disable",), value="FEATURE", ignored="there are no feature flags to disable"),
     Option(("--approve-for-me",), ignored="nothing asks for approval yet, nothing is reviewed"),
@@ -104,6 +108,8 @@ class Run(msgspec.Struct, kw_only=True):
     images: list[str] = []
     json: bool = False
     output: str = ""
+    schema: str = ""
+    """The file of the JSON Schema that the answer is to have."""
     color: str = "auto"
     ephemeral: bool = False
     user_config: bool = True
@@ -243,6 +249,7 @@ def _common(given: Given) -> Run:
         images=[name for names in given.all("image") for name in names.split(",") if name],
         json=given.has("json"),
         output=given.last("output-last-message"),
+        schema=given.last("output-schema"),
         color=given.last("color", "auto"),
         ephemeral=given.has("ephemeral"),
         user_config=not given.has("ignore-user-config"),

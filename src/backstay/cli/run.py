@@ -6,7 +6,7 @@ Owns the order of things at the start and at the end; what happens between is th
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Final
 
 from backstay import __version__
@@ -23,6 +23,7 @@ from backstay.runtime.watch import Finished
 
 if TYPE_CHECKING:
     from backstay.runtime.attached import Attached
+    from backstay.runtime.schema import Schema
 
 _CODES: Final = {"completed": 0, "failed": 1, "superseded": 1, "storage": 4, "nothing": 2}
 _LIVE_TICK: Final = 0.2
@@ -63,12 +64,17 @@ class _Conversation:
         self._reasoning = True
         self._settings = self._configure()
         _check_output(asked.output)
+        self._schema = _schema(asked.schema)
         self._images = self._attach()
         self._prompt = ""
         if asked.action != "continue":
             self._prompt = read_prompt(asked.prompt, optional=asked.action != "new")
         if self._images and not self._prompt:
             raise UsageError("-i needs a prompt: as an argument behind --, or on stdin")
+        if self._schema and not self._prompt:
+            raise UsageError(
+                "--output-schema needs a prompt: a turn that goes on keeps the schema it began with"
+            )
         self._every = _TICK
         self._face = self._make_face()
 
@@ -79,8 +85,7 @@ class _Conversation:
         try:
             self._session = session = await self._open()
             self._opened(session)
-            images = self._images
-            turn = session.prompt(self._prompt, images=images) if self._prompt else session.resume()
+            turn = self._turn(session)
             with _Ticking(self._tick, self._every):
                 ended = await turn
                 lines = await session.close()
@@ -91,6 +96,11 @@ class _Conversation:
             self._failed("it ended unexpectedly")
             raise
         return self._ended(ended, lines)
+
+    def _turn(self, session: Session) -> Coroutine[None, None, Finished]:
+        if not self._prompt:
+            return session.resume()
+        return session.prompt(self._prompt, images=self._images, schema=self._schema)
 
     # Before
 
@@ -253,7 +263,9 @@ class _Conversation:
             code = self._write_answer(self._face.answer)
         elif code and self._asked.json:
             self._say("; ".join(filter(None, (f"backstay: {ended.reason}", self._again()))))
-        return code
+        if ended.mismatch:
+            self._say(f"backstay: the answer does not match its schema: {ended.mismatch}")
+        return code or int(bool(ended.mismatch))
 
     def _failed(self, message: str) -> None:
         """What was begun is still there: say where."""
@@ -339,6 +351,18 @@ def _check_output(path: str) -> None:
     place = path if os.path.exists(path) and not os.path.isfile(path) else folder
     if not os.access(place, os.W_OK):
         raise UsageError(f"-o {path}: it can't be written")
+
+
+def _schema(path: str) -> "Schema | None":
+    """The schema of the answer. Raises `UsageError` for a file that holds none."""
+    if not path:
+        return None
+    from backstay.runtime.schema import read
+
+    try:
+        return read(path)
+    except UsageError as error:
+        raise UsageError(f"--output-schema {error}") from None
 
 
 def _write(path: str, content: bytes) -> None:
