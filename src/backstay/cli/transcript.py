@@ -26,6 +26,7 @@ from backstay.core.record import (
     TurnEnd,
     Unknown,
 )
+from backstay.core.told import spoken, told
 from backstay.core.usage import Price, Usage, cost
 from backstay.journal.texts import turn_order
 
@@ -95,9 +96,10 @@ class Transcript:
         match record:
             case Prompt():
                 yield f"turn {self._order[record.n]}: prompt to {harmless(record.model)}"
-                for item in record.items:
-                    if item.get("role") == "user":
-                        yield from _indented(message_text(item))
+                for topic, item in told(record.items).items():
+                    yield f"told: {harmless(topic)}, {len(message_text(item))} characters"
+                for item in spoken(record.items):
+                    yield from _indented(message_text(item))
             case Attempt():
                 yield from _attempt(record)
             case ItemRecord():

@@ -21,6 +21,7 @@ from backstay.core.record import (
     Session,
     TurnEnd,
 )
+from backstay.core.told import spoken
 from backstay.core.usage import Usage
 from backstay.errors import BackstayError
 from backstay.journal.disk import Disk
@@ -136,7 +137,7 @@ class _Reader:
                 self._count(record.model, record.usage)
             case Prompt():
                 turn = self._turn(record.n, record.t)
-                for item in record.items:
+                for item in spoken(record.items):
                     if item.get("role", "user") == "user":
                         turn.prompt = _joined(turn.prompt, message_text(item))
             case ItemRecord() if kind(record.item) == "message":

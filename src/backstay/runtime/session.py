@@ -256,7 +256,8 @@ class Session:
             from backstay.runtime.schema import check
 
             check(schema)
-        items = [*self._context.news(text), self._message(text, images)]
+        said = self._message(text, images)
+        items = [*self._context.news(text), said]
         asked: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._asked.append(asked)
         settings = self.settings
