@@ -145,6 +145,7 @@ def test_a_turn_that_runs_is_left_out() -> None:
     with pytest.raises(UsageError, match=r"turn 3 .* has not ended"):
         fork(disk, folder, C, clock, turn=3)
     early = fork(disk, folder, C, clock, turn=1)
+    assert not early.cut, "that turn was asked for"
     assert shared(disk, early.folder)[-3:] == [10, 11, 12]
 
 

@@ -43,6 +43,8 @@ class JsonLines:
         self._reasoning = reasoning
         self._resuming = resuming
         self._past = Past("")
+        self._early: list[str] | None = []
+        """What was noticed before the session was there: told behind its beginning."""
         self._kept = Kept()
         self._totals = Totals()
         self._calls: dict[int, Call] = {}
@@ -57,6 +59,9 @@ class JsonLines:
     def opened(self, session: str, folder: str, headline: str) -> None:
         self._past = Past(folder)
         self._emit("thread.started", thread_id=session, session=folder)
+        early, self._early = self._early or [], None
+        for text in early:
+            self._error(text)
 
     def __call__(self, event: WatchEvent) -> None:
         """Take what happened."""
@@ -68,6 +73,8 @@ class JsonLines:
             case Waiting(wait):
                 why = explain(wait.outcome)
                 self._error(f"Reconnecting... {wait.tries}/{wait.limit} ({why})")
+            case Noticed(text, "warning") if self._early is not None:
+                self._early.append(text)
             case Noticed(text, "warning"):
                 self._error(text)
             case _:

@@ -61,7 +61,7 @@ class Forked(msgspec.Struct, frozen=True):
     turn: int
     """Counted from 1 over all turns that the parent can be read back to; 0 if not counted."""
     cut: bool
-    """The parent has a turn behind it, which runs or was cut, and is not shared."""
+    """No turn was named, and the parent's last one, which runs or was cut, is not shared."""
 
 
 class _Point(msgspec.Struct):
@@ -179,7 +179,7 @@ def _point(disk: Disk, source: str, turn: int | None) -> _Point:
         raise UsageError(
             f"turn {turn} of session {_name(source)} has not ended: fork an earlier one"
         )
-    point.turn = turn
+    point.turn, point.cut = turn, False
     return point
 
 
