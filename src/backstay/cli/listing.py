@@ -74,14 +74,15 @@ def when(at: float, now: float | None = None) -> str:
 
 
 class Table:
-    """Rows of sessions, one line each."""
+    """Rows of sessions, one line each; in narrow ones the folder has a line of its own."""
 
     def __init__(self, ids: dict[str, str], width: int, style: Style, *, folders: bool) -> None:
         self._ids = ids
         self._width = width
         self._style = style
         self._id_width = max(map(len, ids.values()), default=SHORTEST_PREFIX)
-        self._folder = folders * min(max((width - 40) // 3, 12), 40)
+        self._below = folders and width < NARROW
+        self._folder = min((width - 30) // 3, 40) if folders and not self._below else 0
 
     def row(self, entry: Entry, state: str) -> str:
         """Mark, id, time, state, folder, title, as many of them as fit."""
@@ -95,7 +96,9 @@ class Table:
         head = "  ".join(parts)
         room = self._width - len(mark) - 1 - columns(head) - 2
         title = one_line(entry.name, room) if entry.name else "(no prompt)"[:room]
-        return f"{self._style(mark, tone)} {head}  {self._style(title, BOLD)}".rstrip()
+        row = f"{self._style(mark, tone)} {head}  {self._style(title, BOLD)}".rstrip()
+        below = f"\n    {place_of(entry.cwd, self._width - 4)}" if self._below else ""
+        return row + below
 
 
 def place_of(cwd: str, width: int) -> str:

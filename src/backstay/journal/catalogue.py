@@ -77,11 +77,11 @@ FROM sessions WHERE archived = :archived AND (:cwd IS NULL OR cwd = :cwd)
 ORDER BY active DESC, id DESC LIMIT :limit
 """
 _SEARCH: Final = """
-SELECT s.id, path, cwd, started, active, prompt, s.title, archived, ended, stamp, t.turn, t.at,
-  snippet(texts, -1, char(2), char(3), '…', 16)
+SELECT s.id, s.path, s.cwd, s.started, s.active, s.prompt, s.title, s.archived, s.ended, s.stamp,
+  t.turn, t.at, snippet(texts, -1, char(2), char(3), '…', 16)
 FROM texts JOIN turns t ON t.number = texts.rowid JOIN sessions s ON s.number = t.session
-WHERE archived = :archived AND (:cwd IS NULL OR cwd = :cwd) AND texts MATCH :query
-ORDER BY bm25(texts, 8.0, 4.0, 2.0, 1.0, 2.0), active DESC LIMIT :limit
+WHERE s.archived = :archived AND (:cwd IS NULL OR s.cwd = :cwd) AND texts MATCH :query
+ORDER BY bm25(texts, 8.0, 4.0, 2.0, 1.0, 2.0), s.active DESC LIMIT :limit
 """
 BEGIN_MARK, END_MARK = "\x02", "\x03"
 """Around each word of a snippet that was searched for."""

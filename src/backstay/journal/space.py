@@ -14,9 +14,8 @@ from backstay.journal.removal import size_of
 from backstay.journal.sessions import folders
 
 _CHUNK: Final = 4 * 1024 * 1024
-_NAME: Final = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
-_LONGEST: Final = 66
-"""Bytes: a name and what stands on either side."""
+_NAME: Final = re.compile(rb"[0-9a-f]{64,}")
+_LENGTH: Final = 64
 _IMAGES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"data:image/")
 
 
@@ -70,8 +69,8 @@ def names_in(disk: Disk, path: str) -> set[str]:
                 break
             at += len(chunk)
             text = rest + chunk
-            found.update(name.decode() for name in _NAME.findall(text))
-            rest = text[-_LONGEST:]
+            found.update(name.decode() for name in _NAME.findall(text) if len(name) == _LENGTH)
+            rest = text[-_LENGTH:]
     return found
 
 
