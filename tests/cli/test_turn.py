@@ -397,10 +397,37 @@ def test_ps_lists_what_is_alive(command: Command) -> None:
         (alive,) = command.run("ps", "--json").events
         assert alive["command"] == "touch running; sleep 61"
         assert alive["agent"] == process.pid
-        assert "sleep 61" in command.run("ps").out
+        assert (alive["output"], alive["tty"], alive["number"]) == (0, False, 4)
+        listed = command.run("ps").out
+        assert "sleep 61" in listed
+        assert f"{alive['session']}-4\n" in listed
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=50)
     assert command.run("ps").out == ""
+
+
+def test_ps_ends_a_command(command: Command) -> None:
+    """One that is named ends with all that it started; the model is told, and the turn goes on."""
+    answers = [
+        response(call("exec_command", {"cmd": "touch running; sleep 61 & sleep 62"})),
+        response(message("I see.")),
+    ]
+    with (
+        provider(command, *answers) as server,
+        ended(command.start("exec", "--json", "-m", "m", "p")) as process,
+    ):
+        wait_for((command.cwd / "running").exists)
+        (alive,) = command.run("ps", "--json").events
+        assert command.run("ps", "--end", f"{alive['session'][:20]}-4").code == 0
+        process.communicate(timeout=50)
+        assert process.returncode == 0
+        said = str(server.bodies[1]["input"][-1])
+        assert "Process ended by signal 15 (SIGTERM) (the user ended it)" in said
+    assert command.run("ps").out == ""
+    for wrong in ("4", f"{alive['session']}-4", f"{alive['session']}-5"):
+        done = command.run("ps", "--end", wrong)
+        assert done.code == 2
+        assert len(done.err.splitlines()) == 1
 
 
 def test_a_disk_that_refuses_ends_the_turn_and_loses_nothing(command: Command) -> None:

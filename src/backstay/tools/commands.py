@@ -27,6 +27,7 @@ __all__ = [
     "Started",
     "SupervisorGone",
     "SupervisorSilent",
+    "end_one",
     "look",
 ]
 
@@ -352,16 +353,31 @@ class Commands:
 
 async def look(folder: str) -> list[Listed]:
     """What the session's supervisor runs, without becoming its client; empty if there is none."""
+    reply = await _ask(folder, do="list")
+    return msgspec.convert(reply["commands"], list[Listed]) if reply else []
+
+
+async def end_one(folder: str, effect: str) -> bool:
+    """Have the session's supervisor end a command, without becoming its client; the user wants it.
+
+    Returns at once; False if nobody supervises it.
+    """
+    reply = await _ask(folder, do="end-one", effect=effect)
+    return bool(reply and reply["found"])
+
+
+async def _ask(folder: str, **request: Any) -> dict[str, Any] | None:
+    """One request to the session's supervisor, and its reply; None if there is none."""
     sock = link.connect(folder)
     if sock is None:
-        return []
+        return None
     loop = asyncio.get_running_loop()
     _, viewer = await loop.create_unix_connection(lambda: Link(lambda _event: None), sock=sock)
     try:
         await viewer.hello
-        return msgspec.convert((await viewer.request(do="list"))["commands"], list[Listed])
+        return await viewer.request(**request)
     except SupervisorGone:
-        return []
+        return None
     finally:
         viewer.close()
         await viewer.closed

@@ -194,6 +194,9 @@ class Server:
             peer.owner = True
             self._watch_owners()
             self._reply(peer, number, {})
+        elif act == "end-one":
+            found = self._running.stop(_effect(message, "effect"), "user")
+            self._reply(peer, number, {"found": found})
         elif not peer.owner:
             raise _Malformed("attach first")
         elif act == "end":
