@@ -2,7 +2,14 @@
 
 import pytest
 
-from backstay.cli.arguments import EXEC, NOT_HONOURED, parse_continue, parse_exec, parse_resume
+from backstay.cli.arguments import (
+    EXEC,
+    NOT_HONOURED,
+    parse_continue,
+    parse_exec,
+    parse_fork,
+    parse_resume,
+)
 from backstay.cli.options import Option, read
 from backstay.errors import UsageError
 
@@ -146,7 +153,11 @@ def test_continue_means_the_newest_session_unless_one_is_named() -> None:
         (["one", "two"], "more than one prompt"),
         (["resume"], "needs a session"),
         (["resume", "ID", "one", "two"], "more than one prompt"),
-        (["fork", "ID"], "exec fork is not there yet"),
+        (["fork"], "exec fork needs a session"),
+        (["fork", "ID", "--turn", "0"], "--turn 0: it takes a number"),
+        (["fork", "ID", "one", "two"], "more than one prompt"),
+        (["--turn", "1", "p"], "--turn to exec fork"),
+        (["resume", "ID", "--turn", "1"], "--turn belongs to fork"),
         (["review"], "exec review is not there yet"),
         (["--last", "p"], "belong to exec resume"),
         (["--max-steps", "0", "p"], "--max-steps 0: it takes a whole number above 0"),
@@ -162,9 +173,25 @@ def test_a_wrong_command_line_is_told_in_one_line(line: list[str], said: str) ->
     assert "\n" not in str(caught.value)
 
 
+def test_fork_takes_a_session_a_turn_and_a_prompt() -> None:
+    """Alike as a command of its own and behind `exec`, flags on either side."""
+    for run in (
+        parse_exec(["--json", "fork", "ID", "--turn", "3", "go"]),
+        parse_exec(["fork", "--turn=3", "ID", "go", "--json"]),
+        parse_fork(["ID", "go", "--json", "--turn", "3"]),
+    ):
+        assert (run.action, run.session, run.turn, run.prompt) == ("fork", "ID", 3, "go")
+        assert run.json
+    run = parse_fork(["--last", "--all", "--ephemeral"])
+    assert (run.last, run.any_folder, run.turn, run.prompt) == (True, True, None, None)
+    assert run.notes == ["--ephemeral: a session that is forked is kept"]
+    assert parse_exec(["fork", "ID", "-V"]).version
+
+
 def test_help_and_version_are_flags_everywhere() -> None:
     """They win over what else stands there, also behind `resume`."""
     assert parse_exec(["--help"]).help == "exec"
+    assert parse_exec(["fork", "-h"]).help == parse_exec(["help", "fork"]).help == "fork"
     assert parse_exec(["resume", "-h"]).help == "resume"
     assert parse_exec(["help", "resume"]).help == "resume"
     assert parse_continue(["-h"]).help == "continue"
