@@ -23,6 +23,7 @@ from backstay.runtime.hooks import AfterTool, BeforeTool, Guarded, ToolCall, Too
 from backstay.runtime.settings import Settings, settings
 from backstay.runtime.story import Notice, ToolFinished, TurnCompleted, TurnEvent, TurnFailed
 from backstay.runtime.teller import Teller
+from backstay.runtime.toolbox import OWN
 from backstay.tools.function import FunctionTool
 from backstay.tools.tool import Tool
 
@@ -117,6 +118,9 @@ class Agent:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise UsageError(f"there is more than one tool of the name {twice[0]}")
+        taken = sorted(OWN.intersection(names)) if shell_tools else []
+        if taken:
+            raise UsageError(f"{taken[0]} is a tool of Backstay's own: give yours another name")
 
     @classmethod
     def from_config(
@@ -358,10 +362,6 @@ class Session:
     def _arrange(self, tools: list[Tool], session: str, cwd: str) -> list[Tool]:
         """The tools for this session: they know its folder, and the hooks stand before them."""
         agent = self._agent
-        own = {tool.name for tool in tools[: len(tools) - len(agent.tools)]}
-        taken = [tool.name for tool in agent.tools if tool.name in own]
-        if taken:
-            raise UsageError(f"{taken[0]} is a tool of Backstay's own: give yours another name")
         placed = [tool.at(cwd) if isinstance(tool, FunctionTool) else tool for tool in tools]
         if agent.before_tool is None and agent.after_tool is None:
             return placed

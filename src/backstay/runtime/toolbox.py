@@ -1,6 +1,6 @@
 """Backstay's own tools, put together for a session; a user's own come beside them."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from backstay.runtime.settings import Settings
 from backstay.tools.apply_patch import ApplyPatch
@@ -11,6 +11,9 @@ from backstay.tools.view_image import ViewImage
 
 if TYPE_CHECKING:
     from backstay.runtime.crash import Points
+
+OWN: Final = frozenset({"exec_command", "write_stdin", "apply_patch", "update_plan", "view_image"})
+"""Their names."""
 
 
 def own_tools(settings: Settings, cwd: str, shell: Shell, points: "Points | None") -> list[Tool]:
