@@ -28,7 +28,7 @@ from backstay.journal.texts import read_texts
 FILE: Final = "catalogue.sqlite"
 LOCK: Final = "catalogue.lock"
 VERSION: Final = 1
-_WAIT: Final = 3.0
+_WAIT: Final = 1.0
 """Seconds that another process may use it; then it is done without."""
 _PAUSE: Final = 0.02
 _COMMIT_EVERY: Final = 1.0
@@ -392,6 +392,8 @@ def _make(database: sqlite3.Connection) -> None:
     database.execute("BEGIN")
     for statement in _SCHEMA.split(";\n"):
         database.execute(statement)
+    if sqlite3.sqlite_version_info >= (3, 42):  # what is deleted leaves no words in the index
+        database.execute("INSERT INTO texts (texts, rank) VALUES ('secure-delete', 1)")
     database.execute(f"PRAGMA user_version = {VERSION}")
     database.execute("COMMIT")
 
