@@ -15,7 +15,14 @@ import msgspec
 import pytest
 
 from backstay import chaos, errors
-from backstay.cli.arguments import EXEC, NOT_HONOURED, parse_continue, parse_exec, parse_resume
+from backstay.cli.arguments import (
+    EXEC,
+    NOT_HONOURED,
+    parse_continue,
+    parse_exec,
+    parse_fork,
+    parse_resume,
+)
 from backstay.core.dialect import Dialect
 from backstay.core.events import OutcomeKind
 from backstay.core.record import KINDS, Codec, Known, Status, TurnEnd
@@ -149,14 +156,19 @@ def test_every_flag_that_the_help_of_exec_names_is_accepted() -> None:
         for name in option.names:
             text = "1" if option.value in ("N", "USD") else "k=v"
             value = [option.choices[-1] if option.choices else text] if option.value else []
-            last = ["resume"] if option.name in ("last", "all") else []
-            more = ["--last"] if option.name == "all" else []
+            last = ["fork"] if option.name in ("last", "all", "turn") else []
+            more = ["--last"] if option.name in ("all", "turn") else []
             parse_exec([*last, name, *value, *more])
 
 
 def test_every_command_line_of_the_pages_is_accepted() -> None:
-    """Each `backstay exec`, `resume` and `continue` in a shell block is read without an error."""
-    parsers = {"exec": parse_exec, "resume": parse_resume, "continue": parse_continue}
+    """Each `backstay exec`, `resume`, `continue` and `fork` in a shell block is read without error."""
+    parsers = {
+        "exec": parse_exec,
+        "resume": parse_resume,
+        "continue": parse_continue,
+        "fork": parse_fork,
+    }
     seen = 0
     for page in PAGES:
         for line in "".join(blocks(page.read_text(), "sh")).splitlines():
