@@ -432,9 +432,9 @@ def test_ps_ends_a_command(command: Command) -> None:
 
 def test_a_disk_that_refuses_ends_the_turn_and_loses_nothing(command: Command) -> None:
     """Exit 4, turn.failed all the same; with room again the true output is there."""
-    script = [response(call("exec_command", {"cmd": "seq 700; echo x >> ran"}))]
+    script = [response(call("exec_command", {"cmd": "seq 2200; echo x >> ran"}))]
     with provider(command, *script, response(message("ok"))) as server:
-        shell = 'ulimit -f 8; exec "$0" -m backstay exec --json -m m p'
+        shell = 'ulimit -f 24; exec "$0" -m backstay exec --json -m m p'
         limited = subprocess.run(
             ["sh", "-c", shell, sys.executable],
             cwd=command.cwd,
@@ -451,7 +451,7 @@ def test_a_disk_that_refuses_ends_the_turn_and_loses_nothing(command: Command) -
         again = command.run("resume", "--json", done.session)
         assert again.code == 0, again.err
         (output,) = [i for i in server.requests[-1].body["input"] if "output" in i]
-        assert output["output"].endswith("\n699\n700\n")
+        assert output["output"].endswith("\n2199\n2200\n")
     assert (command.cwd / "ran").read_text() == "x\n"
 
 
