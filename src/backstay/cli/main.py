@@ -25,6 +25,7 @@ COMMANDS = (
     ("sessions [list]", "list the sessions of this home"),
     ("sessions show ID", "what a session's journal holds, damage included"),
     ("ps", "commands of sessions that are still alive"),
+    ("doctor --provider [NAME]", "what a provider supports, and how it misbehaves"),
     ("demo", "a cut stream and a kill -9, offline, and what is left of them: everything"),
     ("chaos serve SCRIPT", "a Responses API server that breaks as it is told"),
     ("chaos proxy --to URL", "the same between any client and a real provider"),
@@ -83,6 +84,10 @@ def _dispatch(argv: Sequence[str]) -> int:
             from backstay.cli.ps import main as ps
 
             return ps(rest)
+        case "doctor":
+            from backstay.cli.doctor import main as doctor
+
+            return doctor(rest)
         case "demo":
             return _demo(rest)
         case "chaos":

@@ -106,7 +106,10 @@ def body(
         }
     if reasoning := _reasoning(request, provider):
         fields["reasoning"] = reasoning
-    fields |= {"store": provider.dialect.store, "stream": True}
+    background = provider.dialect.background
+    fields |= {"store": provider.dialect.store or background, "stream": True}
+    if background:
+        fields["background"] = True
     if provider.dialect.encrypted_reasoning:
         fields["include"] = [ENCRYPTED_REASONING]
     fields["prompt_cache_key"] = request.session
@@ -141,7 +144,12 @@ def _reasoning(request: Request, provider: Provider) -> dict[str, str]:
 
 
 def http_request(
-    provider: Provider, body: bytes, environ: Mapping[str, str] | None = None
+    provider: Provider,
+    body: bytes,
+    environ: Mapping[str, str] | None = None,
+    *,
+    path: str = "/responses",
+    method: str = "POST",
 ) -> HttpRequest:
     """The POST of `body`. `environ` is where the variables of `env_http_headers` are looked up."""
     values = os.environ if environ is None else environ
@@ -162,8 +170,8 @@ def http_request(
     headers = {name: value for name, value in headers.items() if name.lower() not in replaced}
     idle = provider.stream_idle_timeout_ms / 1000
     return HttpRequest(
-        method="POST",
-        url=_url(provider),
+        method=method,
+        url=_url(provider, path),
         headers=headers | given,
         body=body,
         deadlines=Deadlines(
@@ -172,13 +180,15 @@ def http_request(
     )
 
 
-def _url(provider: Provider) -> str:
+def _url(provider: Provider, path: str) -> str:
     base, _, query = provider.base_url.partition("?")
+    path, _, more = path.partition("?")
     if provider.query_params:
         from urllib.parse import urlencode
 
-        query = "&".join(part for part in (query, urlencode(provider.query_params)) if part)
-    return f"{base.rstrip('/')}/responses" + (f"?{query}" if query else "")
+        more = "&".join(part for part in (urlencode(provider.query_params), more) if part)
+    query = "&".join(part for part in (query, more) if part)
+    return base.rstrip("/") + path + (f"?{query}" if query else "")
 
 
 def _input(items: list[Item], dialect: Dialect) -> list[Item]:
