@@ -141,7 +141,7 @@ def an_older_session(bench: Bench, *more: Known) -> str:
         tools = repr(specs).replace("'", '"').encode()
         basis = Basis(journal.blobs.put(b"Be brief."), journal.blobs.put(tools))
         items = [{"type": "message", "role": "user", "content": "old"}]
-        place = {"id": session, "cwd": str(bench.cwd), "basis": basis}
+        place: JSON = {"id": session, "cwd": str(bench.cwd), "basis": basis}
         given = Prompt(n=2, **place, items=items, model="m", provider="test")
         journal.commit(
             [Header(n=1, **place), given, Attempt(n=3, turn=2, step=1, model="m"), *more]
@@ -175,9 +175,12 @@ def test_an_older_session_keeps_its_tools_and_survives_calls_of_newer_ones(
 def test_a_view_that_a_crash_left_open_is_settled(tmp_path: Path, home: Path, images: bool) -> None:
     """It only reads, so it runs again; where the tool is gone its outcome is unknown."""
     bench = bench_with_noise(tmp_path, home, response(message("done")))
-    item = {"type": "function_call", "name": "view_image", "call_id": "c"}
+    item: JSON = {"type": "function_call", "name": "view_image", "call_id": "c"}
     item["arguments"] = '{"path":"noise.png"}'
-    opened = [Call(n=4, attempt=3, index=0, item=item), Start(n=5, call=4, effect="e-4")]
+    opened: list[Known] = [
+        Call(n=4, attempt=3, index=0, item=item),
+        Start(n=5, call=4, effect="e-4"),
+    ]
     name = an_older_session(bench, *opened)
     bench.dialect = Dialect(images=images)
     assert bench.run(resume, name=name).outcome == "completed"

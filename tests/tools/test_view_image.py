@@ -27,9 +27,10 @@ def test_an_image_is_shown_with_its_size(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "a.png")
     for path in ("a.png", str(tmp_path / "a.png"), "link"):
         result = view(tmp_path, path)
+        assert isinstance(result.content, list)
         text, image = result.content
         assert text == {"type": "input_text", "text": f"{path}: 40x30 pixels"}
-        assert pictures.opened(image).size == (40, 30)  # type: ignore[arg-type]
+        assert pictures.opened(image).size == (40, 30)
         assert result.status == "done"
         assert bounded(result) == result
 
