@@ -29,12 +29,14 @@ from backstay.core.record import KINDS, Codec, Known, Status, TurnEnd
 from backstay.journal.lines import Code
 from backstay.runtime.config import load
 from backstay.runtime.keys import TABLES, Configuration, ProviderTable
+from backstay.runtime.presets import PRESETS
 from tests.conftest import REPOSITORY
 from tests.sim import draw
 
 PAGES: Final = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")])
 README: Final = (REPOSITORY / "README.md").read_text()
 CONFIGURATION: Final = (REPOSITORY / "docs" / "configuration.md").read_text()
+PROVIDERS: Final = (REPOSITORY / "docs" / "providers.md").read_text()
 JOURNAL: Final = (REPOSITORY / "docs" / "journal.md").read_text()
 RECORDS: Final[tuple[type[msgspec.Struct], ...]] = get_args(Known)
 
@@ -243,6 +245,26 @@ def test_the_line_of_the_journal_page_is_whole() -> None:
     shown = re.search(r'^\{"k":"turn_end".*\}$', JOURNAL, re.MULTILINE)
     assert shown
     assert isinstance(Codec().decode(shown[0].encode()), TurnEnd)
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_built_in_provider_has_its_section(tmp_path: Path, name: str) -> None:
+    """With a configuration that is taken as it stands, its address, its key, and its flags."""
+    section = PROVIDERS.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+    (text,) = blocks(section, "toml")
+    (tmp_path / "config.toml").write_text(text)
+    loaded = load(str(tmp_path), str(tmp_path), [], strict=True)
+    assert loaded.configuration.model_provider == name
+    preset = PRESETS[name]
+    named = "openai_base_url" if name == "openai" else preset.get("base_url", "RESOURCE")
+    assert named in section
+    assert preset.get("env_key", "") in section
+    flags = dict(
+        re.findall(r"`(\w+) = (true|false)`", section.partition("Flags: ")[2].split("\n")[0])
+    )
+    usual = msgspec.structs.asdict(Dialect())
+    wanted = {flag: value for flag, value in preset["dialect"].items() if usual[flag] != value}
+    assert {flag: value == "true" for flag, value in flags.items()} == wanted
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
