@@ -62,6 +62,14 @@ def test_images_stand_in_the_prompt(command: Command, files: Path, words: list[s
     ]
 
 
+def test_the_prompt_may_come_on_stdin(command: Command, files: Path) -> None:
+    """As Codex's own SDK gives it."""
+    with provider(command, response(message("ok"))) as server:
+        done = command.run("exec", "-m", "m", "--image", "a.png", "--image", "b.jpg", stdin=b"see")
+        assert done.code == 0, done.err
+        assert parts(server.requests[0].body)[::2] == ["see", "data:image/png", "data:image/jpeg"]
+
+
 def test_a_session_takes_images_when_it_is_resumed(command: Command, files: Path) -> None:
     """There `-i` takes one word, as in Codex, and the prompt may follow it."""
     with provider(command, *[response(message("ok"))] * 2) as server:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from backstay.core.events import Result
+from backstay.tools import picture
 from backstay.tools.tool import Invocation, bounded
 from backstay.tools.view_image import ViewImage
 from tests.tools import pictures
@@ -52,3 +53,18 @@ def test_what_is_no_image_is_said_to_be_none(tmp_path: Path, path: str) -> None:
 def test_a_path_that_is_none_is_said_to_be_none(tmp_path: Path, path: Any) -> None:
     """Instead of an exception."""
     assert view(tmp_path, path).content == "view_image needs the file as the text `path`."
+
+
+def test_an_image_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
+    """The deadline is kept while a decoder is stuck, and the event loop goes on meanwhile."""
+    (tmp_path / "a.png").write_bytes(pictures.image())
+    arguments = json.dumps({"path": "a.png"})
+    item = {"type": "function_call", "name": "view_image", "arguments": arguments}
+
+    async def main() -> Result:
+        with picture.one_at_a_time:
+            return await ViewImage(str(tmp_path), within=0.05).run(Invocation(1, item, "e"))
+
+    result = asyncio.run(main())
+    assert result.status == "failed"
+    assert result.content == "a.png can't be shown: it was not decoded within 0 s."

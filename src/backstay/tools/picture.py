@@ -31,7 +31,7 @@ _LOSSY: Final = (*_JPEG, "WEBP")
 _QUALITIES: Final = (85, 70, 50)
 _Turn = Image.Transpose
 
-_one_at_a_time: Final = threading.Lock()
+one_at_a_time: Final = threading.Lock()
 """Bounds the memory that images take, however many are asked for at once."""
 
 
@@ -69,7 +69,7 @@ def read(path: str) -> Picture:
 
 def made(content: bytes) -> Picture:
     """The image that these bytes are. Raises `BadImage`."""
-    with _one_at_a_time:
+    with one_at_a_time:
         image = _opened(content)
         try:
             before, upright = _upright(image)

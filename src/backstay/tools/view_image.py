@@ -34,9 +34,10 @@ class ViewImage(Plain):
     traits = Traits(replay="safe")
     timeout: float | None = None
 
-    def __init__(self, cwd: str) -> None:
-        """`cwd`: the folder that relative paths start from."""
+    def __init__(self, cwd: str, within: float = WITHIN) -> None:
+        """`cwd`: the folder that relative paths start from. `within`: seconds for one image."""
         self._cwd = cwd
+        self._within = within
 
     def spec(self, dialect: Dialect) -> dict[str, Any]:
         """The tool as a function."""
@@ -58,10 +59,10 @@ class ViewImage(Plain):
         if not isinstance(path, str) or not path:
             return failed("view_image needs the file as the text `path`.")
         try:
-            async with asyncio.timeout(WITHIN):
+            async with asyncio.timeout(self._within):
                 return await asyncio.to_thread(self._shown, path)
         except TimeoutError:
-            return failed(f"{path} can't be shown: it was not decoded within {WITHIN:.0f} s.")
+            return failed(f"{path} can't be shown: it was not decoded within {self._within:.0f} s.")
 
     def _shown(self, path: str) -> Result:
         from backstay.tools import picture
