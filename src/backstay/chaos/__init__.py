@@ -41,6 +41,8 @@ sent byte for byte) or ``status`` (an HTTP error)::
      "style": "openai", "delay": 0.0, "trickle": 0.01 or {"seconds": 0.01, "bytes": 7},
      "piece": 12,             characters per delta
      "framing": "chunked",    or "close": the body ends with the connection
+     "kept": true,            a stream of a request with "background": true can be taken up again with
+                              GET /v1/responses/ID?stream=true&starting_after=N; false: it is gone
      "chaos": CHAOS,          for this response
      "fault": FAULT or [FAULT, ...], "hold": HOLD or [HOLD, ...]}
 

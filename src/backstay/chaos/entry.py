@@ -34,6 +34,8 @@ class Request(Struct, kw_only=True):
     refusal: str | None = None
     drawn: Passage | None = None
     ended: str | None = None
+    query: str = ""
+    """What stands behind the path; not in the log, where it might be a secret."""
 
     def entry(self) -> JSON:
         """The request as a line of the log."""
@@ -61,6 +63,7 @@ def entry_of(request: HttpRequest, number: int, connection: int) -> Request:
         headers={k: _redacted(k, v) for k, v in request.headers.items()},
         body=body,
         raw=request.body,
+        query=request.target.partition("?")[2],
     )
 
 

@@ -204,6 +204,21 @@ def plan(response: Response, play: Play, recording: bytes = b"", *, lenient: boo
     return document(response, status, headers, encode(value))
 
 
+def taken_up(response: Response, play: Play, recording: bytes, after: int, struck: int) -> Plan:
+    """The rest of a stream behind its event number `after`, with the faults that stand there.
+
+    `struck`: so many of the faults that end the connection have done so.
+    """
+    body = _Body(render(response, play, recording), lenient=True)
+    start = body.starts[min(after + 1, len(body.frames))]
+    cuts = _cuts(response, body)
+    over = [cut for cut in cuts if cut.final][:struck]
+    cuts = [cut for cut in cuts if cut not in over and cut.offset >= start]
+    headers = {"content-type": "text/event-stream; charset=utf-8"} | response.headers
+    steps = _join([], cuts, body, "clean", start)
+    return Plan(200, headers, response.framing, 0, steps)
+
+
 def refused(passage: Passage) -> Plan:
     """The steps of an HTTP error."""
     value = error_body(passage)
@@ -326,9 +341,10 @@ def _spent(response: Response, cuts: list[_Cut], body: _Body) -> bool:
     return body.starts[min(body.terminal + 1, len(body.frames))] <= end
 
 
-def _join(first: list[Step], cuts: list[_Cut], body: _Body, end: How) -> list[Step]:
+def _join(
+    first: list[Step], cuts: list[_Cut], body: _Body, end: How, position: int = 0
+) -> list[Step]:
     steps: list[Step] = [*first, Head()]
-    position = 0
     for cut in cuts:
         offset = max(cut.offset, position)  # a reordering before it may have sent what follows
         steps.append(Write(body.between(position, offset), cut.missing))

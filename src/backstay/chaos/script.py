@@ -332,6 +332,8 @@ class Response(Passage, kw_only=True):
     style: Style | None = None
     piece: Count = 12
     framing: Literal["chunked", "close"] = "chunked"
+    kept: bool = True
+    """Whether a `background` response can be taken up again."""
     chaos: Chaos | None = None
 
 

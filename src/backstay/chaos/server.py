@@ -16,9 +16,9 @@ from backstay.chaos.draw import befall, draw
 from backstay.chaos.entry import Request, entry_of, entry_of_garbled
 from backstay.chaos.http import ClientLeft, Connection, Garbled, HttpRequest, attended
 from backstay.chaos.listening import Background
-from backstay.chaos.plan import Await, End, Head, Plan, Silence, Write, check, plan
+from backstay.chaos.plan import Await, End, Head, Plan, Silence, Write, check, plan, taken_up
 from backstay.chaos.script import Passage, Response, Script, Trickle, parse
-from backstay.chaos.stream import Play
+from backstay.chaos.stream import Play, identity
 from backstay.chaos.strict import Refusal, refusal
 
 __all__ = [
@@ -58,6 +58,10 @@ class Playhouse:
         self.next = 0
         self.played = 0
         self.connections = 0
+        self._kept: dict[str, tuple[Response, Play, bytes]] = {}
+        """Background responses by their id: how each was played."""
+        self._struck: dict[str, int] = {}
+        """How often each was cut."""
 
     def answer(self, request: HttpRequest, connection: int) -> tuple[Request, Plan, Response]:
         """Log a request and decide its answer."""
@@ -84,6 +88,8 @@ class Playhouse:
             return self._respond(entry)
         if route == ("GET", "/v1/models"):
             return document_of(200, _MODELS), simple
+        if route[1].startswith("/v1/responses/"):
+            return self._take_up(entry), simple
         if is_websocket(entry.headers):
             return no_websockets(), simple
         if route[1] in ("/v1/responses", "/v1/models"):
@@ -115,6 +121,20 @@ class Playhouse:
         entry.response = number
         return self._play(entry, self.script.responses[number])
 
+    def _take_up(self, entry: Request) -> Plan:
+        """The rest of a background response, or its end on the client's wish."""
+        name, _, action = entry.path.removeprefix("/v1/responses/").partition("/")
+        if (entry.method, action) == ("POST", "cancel"):
+            self._kept.pop(name, None)
+            return document_of(200, {"id": name, "object": "response", "status": "cancelled"})
+        asked = dict(part.partition("=")[::2] for part in entry.query.split("&"))
+        found = self._kept.get(name)
+        if entry.method != "GET" or found is None or asked.get("stream") != "true":
+            return error_of(404, f"Response with id '{name}' not found.", "response_not_found")
+        after = asked.get("starting_after", "")
+        struck = self._struck[name] = self._struck.get(name, 0) + 1
+        return taken_up(*found, int(after) if after.isdecimal() else -1, struck)
+
     def _next(self) -> int | None:
         """The number of the response to play; None when all were played."""
         count = len(self.script.responses)
@@ -140,6 +160,8 @@ class Playhouse:
         self.played += 1
         recording = self.script.recordings.get(response.sse or "", b"")
         made = plan(response, play, recording, lenient=entry.drawn is not None)
+        if entry.body.get("background") and play.streaming and response.kept:
+            self._kept[identity(play)] = (response, play, recording)
         if entry.drawn is None or (made.spent and entry.drawn.status is None):
             self.next += 1
         return made, response

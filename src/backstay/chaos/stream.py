@@ -96,6 +96,11 @@ def render(response: Response, play: Play, recording: bytes = b"") -> Stream:
     return Stream(writer.frames, writer)
 
 
+def identity(play: Play) -> str:
+    """The id of the response that is played."""
+    return f"resp_{play.nonce}{play.number:04d}"
+
+
 class Writer:
     """Writes the events of one response in one style."""
 
@@ -104,7 +109,7 @@ class Writer:
         self.response = response
         self.play = play
         self.style = play.style
-        self.id = f"resp_{play.nonce}{play.number:04d}"
+        self.id = identity(play)
         self.characters = 0
         cut = next((f for f in response.faults if isinstance(f, TruncatedCall)), None)
         calls = calls_of(response)

@@ -66,6 +66,7 @@ class _Wire(msgspec.Struct):
     """The fields of an event that the assembler reads; all others are skipped unparsed."""
 
     type: str = ""
+    sequence_number: int | None = None
     output_index: int | None = None
     item_id: str | None = None
     delta: Any = None
@@ -106,8 +107,14 @@ class Response:
         self._open: list[int] = []
         self._next = 0
         self._done: dict[int, Item] = {}
-        self._id = ""
+        self.id = ""
+        """The response's id, once the provider has said it."""
+        self.sequence: int | None = None
+        """The number of the last event, where the provider counts them (FACTS 5)."""
+        self._heard = -1
         self.ended = False
+        self.final = False
+        """The provider itself said the end."""
 
     def feed(self, data: bytes) -> list[StreamEvent]:
         """What these bytes complete."""
@@ -118,6 +125,11 @@ class Response:
             self._take(event, found)
         return found
 
+    def resume(self) -> None:
+        """The same stream goes on in another body; events that were heard may come again."""
+        self._events = EventDecoder()
+        self._heard = -1 if self.sequence is None else self.sequence
+
     def close(self, kind: OutcomeKind, reason: str) -> list[StreamEvent]:
         """The end of the body, clean or not. Without a terminal event it ends as `kind`."""
         found: list[StreamEvent] = []
@@ -125,7 +137,7 @@ class Response:
             if not self.ended and _wire(event.data) is not None:
                 self._take(event, found)
         if not self.ended:
-            self._end(found, Outcome(kind=kind, reason=reason, response=self._id))
+            self._end(found, Outcome(kind=kind, reason=reason, response=self.id))
         return found
 
     def whole(self, response: Any) -> list[StreamEvent]:
@@ -146,6 +158,10 @@ class Response:
         if wire is None:
             found.append(Notice(f"skipped an event that is not JSON ({len(event.data)} bytes)"))
             return
+        if wire.sequence_number is not None:
+            if wire.sequence_number <= self._heard:
+                return
+            self.sequence = wire.sequence_number
         name = wire.type or event.name.decode("utf-8", "replace")
         channel = _CHANNELS.get(name)
         if channel is not None or name.endswith(".delta"):
@@ -210,10 +226,11 @@ class Response:
 
     def _identify(self, response: Any) -> None:
         if isinstance(response, dict) and isinstance(response.get("id"), str):
-            self._id = response["id"]
+            self.id = response["id"]
 
     def _final(self, wire: _Wire, found: list[StreamEvent]) -> None:
         self._identify(wire.response)
+        self.final = True
         response = wire.response if isinstance(wire.response, dict) else {}
         if wire.type in ("response.completed", "response.incomplete"):
             self._collect(response.get("output"), found)
@@ -225,7 +242,7 @@ class Response:
                 kind=_FINAL[wire.type],
                 code=code,
                 reason=reason,
-                response=self._id,
+                response=self.id,
                 usage=usage if isinstance(usage, dict) else None,
             ),
         )

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from backstay.core.events import Outcome, OutcomeKind
-from backstay.core.stream import Ended, Response, StreamEvent
+from backstay.core.stream import Ended, Notice, Response, StreamEvent
 from backstay.model.refusal import LONGEST, explanation, refusal
 from backstay.model.transport import FailureKind, Head, HttpRequest, Transport, TransportError
 
@@ -20,6 +20,7 @@ LONGEST_ERROR: Final = 64 * 1024
 """Bytes that are read of an error's body."""
 LONGEST_WHOLE: Final = 64 * 1024 * 1024
 """Bytes that are read of a response that comes in one piece."""
+CUT: Final = "the stream ended before the response was complete"
 ERROR_SECONDS: Final = 10.0
 DRAIN_SECONDS: Final = 0.1
 
@@ -32,11 +33,28 @@ _OUTCOMES: Final[dict[FailureKind, OutcomeKind]] = {
     "broken": "cut",
 }
 
+TAKE_UPS: Final = 5
+"""How often in a row a stream that was cut is asked for again without a new event of it."""
+FIRST_WAIT: Final = 0.2
+"""Seconds before the first; doubled each time."""
+
 Deliver = Callable[[StreamEvent], None]
+TakeUp = Callable[[str, int], HttpRequest]
+"""The request for what a stream says behind an event: response id, number of the event."""
 
 
-async def attempt(transport: Transport, request: HttpRequest, deliver: Deliver) -> Outcome:
+async def attempt(
+    transport: Transport,
+    request: HttpRequest,
+    deliver: Deliver,
+    *,
+    response: Response | None = None,
+    take_up: TakeUp | None = None,
+) -> Outcome:
     """Send the request and deliver what the stream says, in order, as it comes.
+
+    With `take_up` a stream that is cut is asked for again where it was, before the attempt is said
+    to be cut (FACTS 11). `response` is the assembler to use: it tells the id, also afterwards.
 
     Whatever happens, exactly one `Ended` is delivered, as the last event and at once; its outcome
     is returned when the connection is given back, at most `DRAIN_SECONDS` later. Raises nothing
@@ -52,14 +70,61 @@ async def attempt(transport: Transport, request: HttpRequest, deliver: Deliver) 
             else:
                 deliver(event)
 
-    response = Response()
+    response = response or Response()
+    kind, reason = await _exchange(transport, request, response, hand_over)
+    tries = 0
+    while not ended and take_up and response.sequence is not None and response.id:
+        if kind not in ("cut", "stalled") or tries == TAKE_UPS:
+            break
+        heard = response.sequence
+        deliver(Notice(f"{reason}: taking the stream up again behind event {heard}"))
+        await asyncio.sleep(FIRST_WAIT * 2**tries)
+        response.resume()
+        again = take_up(response.id, heard)
+        then, why = await _exchange(transport, again, response, hand_over, again=True)
+        if then == "refused":
+            break
+        if then != "unreachable":
+            kind, reason = then, why
+        tries = 0 if response.sequence > heard else tries + 1
+    if not ended:
+        hand_over(response.close(kind, reason))
+    return ended[0]
+
+
+async def _exchange(
+    transport: Transport,
+    request: HttpRequest,
+    response: Response,
+    hand_over: Callable[[list[StreamEvent]], None],
+    *,
+    again: bool = False,
+) -> tuple[OutcomeKind, str]:
+    """One request and its answer; how it ended, if the response did not end in it."""
     try:
         async with aclosing(transport.stream(request)) as stream:
+            if again:
+                return await _go_on(stream, response, hand_over)
             await _answer(stream, response, hand_over)
     except TransportError as error:
-        if not ended:
-            hand_over(response.close(_OUTCOMES[error.kind], error.reason))
-    return ended[0]
+        return _OUTCOMES[error.kind], error.reason
+    return "cut", CUT
+
+
+async def _go_on(
+    stream: AsyncGenerator[Head | bytes, None],
+    response: Response,
+    hand_over: Callable[[list[StreamEvent]], None],
+) -> tuple[OutcomeKind, str]:
+    """The rest of a stream; `refused`: the provider has it no more."""
+    head = await anext(stream)
+    assert isinstance(head, Head)  # noqa: S101 - the protocol's first word
+    if not 200 <= head.status < 300:
+        await _drain(stream)
+        busy = head.status == 429 or head.status >= 500
+        return "unreachable" if busy else "refused", ""
+    await _stream(stream, response, hand_over)
+    return "cut", CUT
 
 
 async def _answer(
@@ -90,7 +155,6 @@ async def _stream(
         if response.ended:
             await _drain(stream)
             return
-    hand_over(response.close("cut", "the stream ended before the response was complete"))
 
 
 async def _drain(stream: AsyncGenerator[Head | bytes, None]) -> None:
