@@ -11,13 +11,13 @@ from backstay.core import commands as c
 from backstay.core import events as e
 from backstay.core.dialect import Dialect
 from backstay.core.items import Item, message, message_text
-from backstay.core.record import Output
+from backstay.core.record import Known, Output
 from backstay.core.retry import Policy
 from backstay.core.rules import Rules
 from backstay.core.table import TABLE, Phase
 from tests.core.past import BASIS
 from tests.core.playbook import TOOLS
-from tests.core.watch import Watched, World
+from tests.core.watch import Watched, World, tail
 from tests.core.wire import custom, function, said, thought
 
 Pick = Callable[[int], int]
@@ -30,6 +30,7 @@ DIALECTS: Final = (
     Dialect(store=True),
     Dialect(calls_together=True),
     Dialect(custom_tools=False, encrypted_reasoning=False, unknown_items=False),
+    Dialect(compact_endpoint=True),
 )
 
 OUTCOMES: Final = (
@@ -44,7 +45,21 @@ OUTCOMES: Final = (
     e.Outcome(kind="refused", status=429, retry_after=400.0),
     e.Outcome(kind="refused", status=400, code="invalid_encrypted_content"),
     e.Outcome(kind="unreachable"),
+    e.Outcome(kind="refused", status=400, code="context_length_exceeded"),
 )
+
+SUMMARIES: Final = (
+    (e.Outcome(kind="completed", usage={"input_tokens": 5, "output_tokens": 2}), [said("short")]),
+    (e.Outcome(kind="completed"), [{"type": "compaction", "encrypted_content": "sealed"}]),
+    (e.Outcome(kind="completed"), [function("c1")]),
+    (e.Outcome(kind="incomplete"), [said("sho")]),
+    (e.Outcome(kind="cut"), [said("half")]),
+    (e.Outcome(kind="refused", status=503), []),
+    (e.Outcome(kind="refused", status=404), []),
+    (e.Outcome(kind="refused", status=400, reason="a bad request"), []),
+    (e.Outcome(kind="refused", status=400, code="context_length_exceeded"), []),
+)
+"""How a request for a summary can end."""
 
 
 class Play:
@@ -54,7 +69,12 @@ class Play:
         self.pick = pick
         self.world = World()
         policy = Policy(stream_retries=2, request_retries=2, most_cut=4)
-        self.rules = Rules(tools=TOOLS, dialect=DIALECTS[pick(len(DIALECTS))], policy=policy)
+        self.rules = Rules(
+            tools=TOOLS,
+            dialect=DIALECTS[pick(len(DIALECTS))],
+            policy=policy,
+            compact_at=(None, None, 400)[pick(3)],
+        )
         self.results: dict[int, str] = {}
         """The true result of each effect that has ended."""
         self.log: list[str] = []
@@ -71,6 +91,7 @@ class Play:
         self.waits: list[int] = []
         self.woken: list[int] = []
         self.finishes: list[str] = []
+        self.summary = False
 
     @property
     def phase(self) -> Phase:
@@ -99,6 +120,8 @@ class Play:
         may += [lambda n=n: self.finish(n) for n in self.running] * 2
         may += [lambda n=n: self.settle(n) for n in self.probes] * 2
         may += [lambda n=n: self.wake(n) for n in self.waits] * 2
+        if self.summary:
+            may += [self.summarized] * 3
         for attempt in self.streams:
             may += [lambda n=attempt: self.item(n)] * 5 + [lambda n=attempt: self.end(n)] * 2
         return may
@@ -116,6 +139,7 @@ class Play:
             (e.Continued, lambda: self.do(e.Continued(("", "other")[self.pick(2)]))),
             (e.Interrupted, lambda: self.do(e.Interrupted())),
             (e.Noted, self.note),
+            (e.CompactionAsked, lambda: self.do(e.CompactionAsked())),
         ]
         if closed and self.world.started & set(closed):
             found.append((e.CallFinished, lambda: self.late(closed)))
@@ -135,7 +159,7 @@ class Play:
 
     def open(self) -> None:
         """A process opens what is on disk."""
-        records = list(self.world.records)
+        records = tail(self.world.records)
         if records:
             self.do(e.Opened(records, "s", "/w", BASIS))
         else:
@@ -193,6 +217,12 @@ class Play:
         """The stream ends, in whatever way."""
         del self.streams[attempt]
         self.do(e.AttemptEnded(attempt, outcome or OUTCOMES[self.pick(len(OUTCOMES))]))
+
+    def summarized(self, *, well: bool = False) -> None:
+        """The request for a summary ends, in whatever way."""
+        self.summary = False
+        outcome, items = SUMMARIES[0 if well else self.pick(len(SUMMARIES))]
+        self.do(e.Summarized(outcome, items))
 
     def wake(self, attempt: int) -> None:
         """A wait is over; it may have been given up meanwhile."""
@@ -277,12 +307,12 @@ class Play:
     def _take(self, command: c.Command) -> None:
         match command:
             case c.Append(records):
-                self.unwritten.append(records[-1].n)
-                for record in records:
-                    if isinstance(record, Output) and record.status in ("done", "failed"):
-                        assert message_text(record.item) == self.results[record.call]
+                self._written(records)
             case c.Send(attempt):
                 self.streams[attempt] = []
+            case c.Summarize() | c.AbortSummary():
+                assert self.summary == isinstance(command, c.AbortSummary)
+                self.summary = True
             case c.Prepare(call):
                 self.preparing.append(call)
             case c.StartCall(call) | c.Adopt(call):
@@ -295,8 +325,14 @@ class Play:
                 self.finishes.append(outcome)
             case c.StopCall(call):
                 assert call in self.running
-            case c.Abort(attempt):
-                assert attempt in self.streams or self.phase is Phase.BROKEN
+            case c.Abort(attempt) if self.phase is not Phase.BROKEN:
+                assert attempt in self.streams
+
+    def _written(self, records: tuple[Known, ...]) -> None:
+        self.unwritten.append(records[-1].n)
+        for record in records:
+            if isinstance(record, Output) and record.status in ("done", "failed"):
+                assert message_text(record.item) == self.results[record.call]
 
     def come_to_rest(self) -> None:
         """P8: whatever is under way ends, and then every prompt's turn can be finished."""
@@ -331,6 +367,8 @@ class Play:
             self.finish(self.running[0])
         elif self.streams:
             self.end(next(iter(self.streams)), OUTCOMES[0])
+        elif self.summary:
+            self.summarized(well=True)
         elif self.waits:
             self.wake(self.waits[0])
         else:

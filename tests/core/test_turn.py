@@ -193,7 +193,7 @@ def test_an_incomplete_answer_without_calls_fails_the_turn_and_keeps_what_was_sa
     [
         ("refused", {"status": 401}),
         ("refused", {"status": 400, "code": "invalid_request_error"}),
-        ("failed", {"code": "context_length_exceeded"}),
+        ("failed", {"code": "invalid_prompt"}),
         ("refused", {"status": 429, "code": "insufficient_quota"}),
         ("refused", {"status": 429, "retry_after": 3600.0}),
     ],

@@ -21,7 +21,16 @@ from backstay.core.items import (
     tool_name,
 )
 from backstay.core.pairing import problems
-from backstay.core.record import Attempt, Call, ItemRecord, Known, Output, Repair, TurnEnd
+from backstay.core.record import (
+    Attempt,
+    Call,
+    Compaction,
+    ItemRecord,
+    Known,
+    Output,
+    Repair,
+    TurnEnd,
+)
 from backstay.core.rules import Rules
 from backstay.core.table import TABLE, Phase
 from backstay.core.turn import Turn
@@ -109,6 +118,8 @@ class Watched:
                 assert all(one.call != record.call for one in others), "a second output (P1)"
                 if record.status == "never_started":
                     assert record.call not in self.world.started, "it was started (P10)"
+            if isinstance(record, Compaction):
+                assert not self.turn.history.open_calls(), "cut with an open call"
             if isinstance(record, Attempt):
                 turn = self.turn.history.turns[record.turn]
                 assert turn.end is None, "that turn is over"
@@ -123,6 +134,7 @@ class Watched:
         before = [one for one in world.records if one.n <= command.attempt]
         assert isinstance(before[-1], Attempt)
         assert sent == view(replay(before), self.turn.rules.dialect), "not the history (P5)"
+        before = tail(before)
         lost = Counter(answers(before)) - Counter(map(text, sent))
         if self.turn.history.mends.structure_from:
             lost = Counter({one: n for one, n in lost.items() if not is_told(one, sent)})
@@ -133,7 +145,8 @@ class Watched:
             if kind(item) == "message" and item.get("role") == "assistant"
         ]
         assert Counter(said) == Counter(kept_messages(before)), "kept or dropped (DESIGN 4.5)"
-        repaired = any(isinstance(one, Repair) for one in before if one.n > world.sent_at)
+        recorded = [one for one in before if one.n > world.sent_at]
+        repaired = any(isinstance(one, Repair | Compaction) for one in recorded)
         extends = sent[: len(world.sent)] == world.sent
         assert extends or repaired, f"the prefix changed (P6): {world.sent} -> {sent}"
         world.sent, world.sent_at = sent, command.attempt
@@ -164,7 +177,11 @@ class Watched:
 
     def check_replay(self) -> None:
         """What the records add up to is what the machine holds."""
-        live, again = self.turn.history, replay(self.world.records)
+        for records in (self.world.records, tail(self.world.records)):
+            self._check_replay(records)
+
+    def _check_replay(self, records: list[Known]) -> None:
+        live, again = self.turn.history, replay(records)
         assert view(again, self.turn.rules.dialect) == view(live, self.turn.rules.dialect)
         assert again.open_calls() == live.open_calls()
         assert again.open_attempts() == live.open_attempts()
@@ -172,6 +189,16 @@ class Watched:
         assert again.turn == live.turn
         assert (again.next, again.model) == (live.next, live.model)
         assert again.basis in (live.basis, None)
+        assert (again.shown, again.running) == (live.shown, live.running)
+        assert (again.compacted, again.floor) == (live.compacted, live.floor)
+        for turn in live.turns:
+            assert again.is_fresh(turn) == live.is_fresh(turn)
+
+
+def tail(records: list[Known]) -> list[Known]:
+    """What a reader from the end sees: the newest compaction, and what stands behind it."""
+    places = [at for at, one in enumerate(records) if isinstance(one, Compaction)]
+    return records[places[-1] :] if places else list(records)
 
 
 def replay(records: Iterable[Known]) -> History:

@@ -19,6 +19,7 @@ class Phase(StrEnum):
     DRAINING = "draining"
     STOPPING = "stopping"
     WAITING = "waiting"
+    COMPACTING = "compacting"
     BROKEN = "broken"
 
 
@@ -30,8 +31,8 @@ class Row(NamedTuple):
 
 
 _P = Phase
-_RUNNING = (_P.STREAMING, _P.WAITING, _P.IDLE)
-"""Where the end of an attempt leads: the next attempt, a wait, or the end of the turn."""
+_RUNNING = (_P.STREAMING, _P.COMPACTING, _P.WAITING, _P.IDLE)
+"""Where the end of an attempt leads: the next attempt, a shorter view, a wait, or the end."""
 
 TABLE: Final[dict[Phase, dict[type[Any], Row]]] = {
     _P.CLOSED: {
@@ -45,11 +46,19 @@ TABLE: Final[dict[Phase, dict[type[Any], Row]]] = {
         e.PromptGiven: Row("accept", (_P.SETTLING,)),
         e.Continued: Row("intend_to_continue", (_P.SETTLING,)),
         e.Interrupted: Row("interrupt", (_P.SETTLING, _P.IDLE)),
+        e.CompactionAsked: Row("intend_to_compact", (_P.SETTLING,)),
         e.Noted: Row("note", (_P.SETTLING,)),
     },
     _P.IDLE: {
-        e.PromptGiven: Row("accept_and_begin", (_P.STREAMING,)),
-        e.Continued: Row("continue_turn", (_P.STREAMING, _P.IDLE)),
+        e.PromptGiven: Row(
+            "accept_and_begin",
+            (
+                _P.STREAMING,
+                _P.COMPACTING,
+            ),
+        ),
+        e.Continued: Row("continue_turn", (_P.STREAMING, _P.COMPACTING, _P.IDLE)),
+        e.CompactionAsked: Row("compact_idle", (_P.COMPACTING, _P.IDLE)),
         e.CallFinished: Row("finish_call", (_P.IDLE,)),
         e.Interrupted: Row("ignore", (_P.IDLE,)),
         e.DeadlinePassed: Row("ignore", (_P.IDLE,)),
@@ -88,12 +97,21 @@ TABLE: Final[dict[Phase, dict[type[Any], Row]]] = {
         e.Noted: Row("note", (_P.STOPPING,)),
     },
     _P.WAITING: {
-        e.Woke: Row("try_again", (_P.STREAMING, _P.WAITING)),
+        e.Woke: Row("try_again", (_P.STREAMING, _P.COMPACTING, _P.WAITING)),
         e.CallFinished: Row("finish_call", (_P.WAITING,)),
         e.PromptGiven: Row("accept", (_P.WAITING,)),
         e.Interrupted: Row("interrupt", (_P.IDLE,)),
         e.DeadlinePassed: Row("ignore", (_P.WAITING,)),
         e.Noted: Row("note", (_P.WAITING,)),
+    },
+    _P.COMPACTING: {
+        e.Summarized: Row("take_summary", (_P.COMPACTING, _P.STREAMING, _P.IDLE)),
+        e.Woke: Row("ask_again", (_P.COMPACTING,)),
+        e.CallFinished: Row("finish_call", (_P.COMPACTING,)),
+        e.PromptGiven: Row("accept", (_P.COMPACTING,)),
+        e.Interrupted: Row("interrupt", (_P.COMPACTING, _P.IDLE)),
+        e.DeadlinePassed: Row("ignore", (_P.COMPACTING,)),
+        e.Noted: Row("note", (_P.COMPACTING,)),
     },
     _P.BROKEN: {},
 }

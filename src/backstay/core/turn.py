@@ -19,6 +19,7 @@ from backstay.core.budget import CODE as BUDGET
 from backstay.core.budget import used_up
 from backstay.core.commands import (
     Abort,
+    AbortSummary,
     Adopt,
     Append,
     Command,
@@ -31,6 +32,8 @@ from backstay.core.commands import (
     StopCall,
     Wait,
 )
+from backstay.core.compact import is_full
+from backstay.core.compacting import Compacting
 from backstay.core.history import (
     DAMAGE,
     REOPENED,
@@ -59,7 +62,7 @@ from backstay.core.record import (
     TurnEnd,
     mended,
 )
-from backstay.core.retry import Again, decide, explain
+from backstay.core.retry import Again, decide, explain, is_too_long
 from backstay.core.rules import Rules, Traits
 from backstay.core.settle import (
     RunAgain,
@@ -85,7 +88,7 @@ class _Live(msgspec.Struct):
     """It was started before, by an agent that ended."""
 
 
-class Turn:
+class Turn(Compacting):
     """The machine of one session. Synchronous, deterministic, without I/O."""
 
     def __init__(self, rules: Rules) -> None:
@@ -106,6 +109,8 @@ class Turn:
         self._go_on = False
         self._chosen: e.Continued | None = None
         self._prompted = False
+        self._asked: e.CompactionAsked | None = None
+        self._making = None
 
     def handle(self, event: e.Event) -> list[Command]:
         """What to do about an event. Raises `UsageError` for one that the phase does not take."""
@@ -202,9 +207,11 @@ class Turn:
         self.phase = Phase.IDLE
         if self._interrupted:
             self._finish(Finish(0, "interrupted", self._interrupted))
-            self._interrupted, self._go_on, self._chosen = "", False, None
+            self._interrupted, self._go_on, self._chosen, self._asked = "", False, None, None
             if self._prompted:
                 self._supersede()
+        elif self._asked is not None:
+            self._compact_idle(self._asked)
         elif self._go_on:
             self._resume()
         elif self._prompted:
@@ -259,8 +266,7 @@ class Turn:
             self._resume_open(turn)
         elif turn is not None and turn.end is not None and turn.end.outcome in _CONTINUABLE:
             self._record(Note(n=self.history.next, topic=REOPENED, turn=turn.n))
-            step = turn.attempts[-1].record.step + 1 if turn.attempts else 1
-            self._try(turn.n, step=step, why="continued", drop=[])
+            self._try(turn.n, step=turn.step + 1, why="continued", drop=[])
         elif self.history.queued:
             self._begin()
         else:
@@ -270,8 +276,7 @@ class Turn:
     def _resume_open(self, turn: TurnState) -> None:
         last = turn.attempts[-1] if turn.attempts else None
         if last is None or last.record.n < turn.reopened_at:
-            step = last.record.step + 1 if last else 1
-            self._try(turn.n, step=step, why="continued", drop=[])
+            self._try(turn.n, step=turn.step + 1, why="continued", drop=[])
         elif last.end is not None and last.end.outcome in ("completed", "incomplete"):
             self._conclude_answered(last, last.end.outcome, last.end.reason)
         else:
@@ -280,7 +285,7 @@ class Turn:
     def _try(self, turn: int, *, step: int, why: str, drop: list[int]) -> None:
         """Record an attempt and send it, computed from history as it is now, once that is on disk.
 
-        The turn ends instead where its budget is used up.
+        The turn ends instead where its budget is used up; a view that is too long is replaced first.
         """
         history = self.history
         begun = history.turns.get(turn)
@@ -288,10 +293,11 @@ class Turn:
             self._chosen = None
             self._end_turn(begun, "failed", why_not, BUDGET)
             return
-        settings: e.Continued | Prompt | History = self._chosen or history
+        if is_full(history, turn, self.rules.compact_at):
+            self._make_room(turn, step=step, why=why, drop=drop)
+            return
+        settings = self._settings(turn)
         basis = self._chosen.basis if self._chosen else None
-        if self._chosen is None and turn not in history.turns and history.queued:
-            settings = history.queued[0]
         self._chosen = None
         record = Attempt(
             n=history.next,
@@ -466,6 +472,9 @@ class Turn:
 
     def _conclude_cut(self, attempt: AttemptState, outcome: e.Outcome) -> None:
         turn = self.history.turns[attempt.record.turn]
+        if is_too_long(outcome):
+            self._conclude_too_long(attempt, turn, outcome)
+            return
         verdict = decide(turn, outcome, self.rules.policy, self._roll)
         if isinstance(verdict, Again) and (why_not := used_up(self.rules.budget, turn)):
             self._end_turn(turn, "failed", why_not, BUDGET)
@@ -525,6 +534,11 @@ class Turn:
         turn = self.history.turn
         if self.phase is Phase.WAITING and turn is not None:
             self._end_turn(turn, "interrupted", event.reason)
+        elif self._making is not None:
+            if self._making.under_way:
+                self._commands.append(AbortSummary())
+            else:
+                self._leave("interrupted", event.reason)
         elif self.phase is Phase.SETTLING:
             self._stop_calls()
             self._opened()
@@ -572,6 +586,8 @@ class Turn:
         turn = self.history.turn
         if self._attempt is not None and self._outcome is None:
             self._commands.append(Abort(self._attempt.record.n))
+        if self._making is not None and self._making.under_way:
+            self._commands.append(AbortSummary())
         for n, live in self._live.items():
             if live.stage == "running":
                 self._commands.append(StopCall(n, "interrupted"))
@@ -604,5 +620,12 @@ class Turn:
 
 
 _CONTINUABLE: Final = ("failed", "interrupted")
-_FROM_OUTSIDE: Final = (e.PromptGiven, e.Prepared, e.CallFinished, e.Settled, e.Noted)
+_FROM_OUTSIDE: Final = (
+    e.PromptGiven,
+    e.Prepared,
+    e.CallFinished,
+    e.Summarized,
+    e.Settled,
+    e.Noted,
+)
 """Events whose text may be no UTF-8: history must hold what the journal will."""

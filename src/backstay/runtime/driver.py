@@ -31,6 +31,8 @@ ABORT_TRIES: Final = 8
 PREPARE_WITHIN: Final = 600.0
 """Seconds for the plan of a tool that has no time limit of its own."""
 
+_GIVEN_UP: Final = e.Outcome(kind="interrupted", reason="interrupted")
+
 Deliver = Callable[[StreamEvent], None]
 Sender = Callable[[c.Request, Deliver], Awaitable[object]]
 """Makes one attempt: delivers what the stream says, one `Ended` last. Never raises."""
@@ -96,6 +98,9 @@ class Driver:
         self._attempt: asyncio.Task[None] | None = None
         self._unended = 0
         """The attempt whose end was not posted yet, or 0."""
+        self._summary: asyncio.Task[None] | None = None
+        self._said: list[dict[str, Any]] | None = None
+        """What was said of the summary that is under way; None without one."""
         self._disk = ThreadPoolExecutor(1)
         """For the journal alone: tools that block threads must not hold up the records."""
         self._calls: dict[int, asyncio.Task[None]] = {}
@@ -181,13 +186,8 @@ class Driver:
         match command:
             case c.Append(records):
                 self._append(records)
-            case c.Send(attempt, request):
-                self._unended = attempt
-                self._attempt = self._task(self._make_attempt(attempt, request))
-                self._attempt.add_done_callback(lambda _: self._give_up(attempt))
-            case c.Abort(attempt):
-                if self._attempt is not None:
-                    self._task(self._abort(attempt, self._attempt))
+            case c.Send() | c.Abort() | c.Summarize() | c.AbortSummary():
+                self._exchange(command)
             case c.Prepare(call, item):
                 task = self._task(self._prepare(Invocation(call, item, "")))
                 self._preparing.add(task)
@@ -207,6 +207,23 @@ class Driver:
                 self._task(self._wait(wait))
             case c.Finish(turn, outcome, reason, code):
                 self._finish(watch.Finished(turn, outcome, reason, code))
+
+    def _exchange(self, command: c.Send | c.Abort | c.Summarize | c.AbortSummary) -> None:
+        """What is for the provider."""
+        match command:
+            case c.Send(attempt, request):
+                self._unended = attempt
+                self._attempt = self._task(self._make_attempt(attempt, request))
+                self._attempt.add_done_callback(lambda _: self._give_up(attempt))
+            case c.Abort(attempt):
+                if self._attempt is not None:
+                    self._task(_abort(self._attempt, lambda: self._give_up(attempt)))
+            case c.Summarize(request, reason):
+                self._summarize(request, reason)
+            case c.AbortSummary():
+                if self._summary is not None:
+                    said = self._said
+                    self._task(_abort(self._summary, lambda: self._end_summary(said)))
 
     def _watch(self, event: watch.WatchEvent) -> None:
         try:
@@ -282,25 +299,41 @@ class Driver:
 
         await self._send(request, deliver)
 
-    async def _abort(self, attempt: int, task: asyncio.Task[None]) -> None:
-        """Cancel until it is heard: a transport that has its answer at that moment may miss it."""
-        for _ in range(ABORT_TRIES):
-            task.cancel()
-            await asyncio.wait({task}, timeout=CANCEL_WITHIN / ABORT_TRIES)
-            if task.done():
-                return
-        self._give_up(attempt)
-
     def _give_up(self, attempt: int) -> None:
         """An attempt whose task is done has ended, even if it was cancelled before it began."""
-        self._end_attempt(attempt, e.Outcome(kind="interrupted", reason="interrupted"))
+        self._end_attempt(attempt, _GIVEN_UP)
 
     def _end_attempt(self, attempt: int, outcome: e.Outcome) -> None:
         if self._unended != attempt:
             return
         self._unended = 0
-        roll = int.from_bytes(os.urandom(4)) / 2**32
-        self.post(e.AttemptEnded(attempt, outcome, roll))
+        self.post(e.AttemptEnded(attempt, outcome, _roll()))
+
+    def _summarize(self, request: c.Request, reason: str) -> None:
+        """One exchange that is no attempt: what it says goes to the machine in one piece."""
+        self._watch(watch.Compacting(reason))
+        said: list[dict[str, Any]] = []
+
+        def deliver(event: StreamEvent) -> None:
+            if isinstance(event, Ended):
+                self._end_summary(said, event.outcome)
+            elif isinstance(event, Done):
+                said.append(event.item)
+
+        async def ask() -> None:
+            await self._send(request, deliver)
+
+        self._said = said
+        self._summary = self._task(ask())
+        self._summary.add_done_callback(lambda _: self._end_summary(said))
+
+    def _end_summary(
+        self, said: list[dict[str, Any]] | None, outcome: e.Outcome = _GIVEN_UP
+    ) -> None:
+        if said is None or self._said is not said:
+            return
+        self._said = None
+        self.post(e.Summarized(outcome, said, _roll()))
 
     def _deliver(self, attempt: int, event: StreamEvent) -> None:
         match event:
@@ -415,6 +448,20 @@ class Driver:
             detail = f"what became of it can't be found out: {type(error).__name__}: {error}"
             evidence = e.Evidence(found="unknown", detail=detail)
         self.post(e.Settled(call, evidence))
+
+
+async def _abort(task: asyncio.Task[None], give_up: Callable[[], None]) -> None:
+    """Cancel until it is heard: a transport that has its answer at that moment may miss it."""
+    for _ in range(ABORT_TRIES):
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_WITHIN / ABORT_TRIES)
+        if task.done():
+            return
+    give_up()
+
+
+def _roll() -> float:
+    return int.from_bytes(os.urandom(4)) / 2**32
 
 
 async def _asked_to_stop(tool: Tool, invocation: Invocation) -> bool:

@@ -14,6 +14,7 @@ import msgspec
 from backstay import __version__
 from backstay.core import events as e
 from backstay.core.commands import Request
+from backstay.core.compact import limit
 from backstay.core.history import History
 from backstay.core.items import Item, message
 from backstay.core.record import Process, Prompt
@@ -93,6 +94,7 @@ class Session:
         self._asked: list[asyncio.Future[Ended]] = []
         self._turns: dict[int, asyncio.Future[Ended]] = {}
         self._resumed: asyncio.Future[Ended] | None = None
+        self._compacted: asyncio.Future[Ended] | None = None
         self._closed = False
         commands = points.commands if points else Commands
         self.commands = commands(self.folder, grace=settings.grace)
@@ -123,6 +125,9 @@ class Session:
                 request_retries=provider.request_max_retries,
             ),
             budget=self.settings.budget,
+            compact_at=limit(
+                self.settings.model, self.settings.context_window, self.settings.compact_at
+            ),
         )
 
     @classmethod
@@ -300,6 +305,22 @@ class Session:
         self._driver.post(e.Continued(settings.model, name, settings.effort, basis))
         return await self._wait(self._resumed)
 
+    async def compact(self) -> Ended:
+        """Replace the conversation by a shorter one: `compacted`, or `nothing` to be shortened.
+
+        `failed` says why not; then nothing has changed. Raises `UsageError` while a turn runs, else
+        as `prompt` does.
+        """
+        self._check_open()
+        if self._pending():
+            raise UsageError("a turn is running: the conversation is compacted when it must be")
+        self._compacted = asyncio.get_running_loop().create_future()
+        settings = self.settings
+        basis = self._bases.kept(self._driver.machine.history)
+        name = settings.provider.name
+        self._driver.post(e.CompactionAsked(settings.model, name, settings.effort, basis))
+        return await self._wait(self._compacted)
+
     @property
     def history(self) -> History:
         """What its records add up to at this moment: to look at, not to change."""
@@ -348,7 +369,7 @@ class Session:
     def _pending(self) -> set[asyncio.Future[Ended]]:
         """What somebody waits for: the ends of turns that have not come."""
         asked = [*self._asked, *self._turns.values()]
-        asked += [self._resumed] if self._resumed is not None else []
+        asked += [one for one in (self._resumed, self._compacted) if one is not None]
         return {future for future in asked if not future.done()}
 
     async def _wait(self, asked: asyncio.Future[Ended]) -> Ended:
@@ -385,6 +406,9 @@ class Session:
         if over and self._resumed is not None:
             waiting.append(self._resumed)
             self._resumed = None
+        if self._compacted is not None and (not ended.turn or ended.outcome == "storage"):
+            waiting.append(self._compacted)
+            self._compacted = None
         if ended.outcome in ("interrupted", "storage"):
             # Those that are asked for stay, in order: their records are still to be seen.
             waiting += [*self._asked, *self._turns.values()]

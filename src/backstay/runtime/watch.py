@@ -70,6 +70,12 @@ class Waiting(msgspec.Struct, frozen=True):
     wait: Wait
 
 
+class Compacting(msgspec.Struct, frozen=True):
+    """A summary is asked for, because the view is to be replaced by a shorter one."""
+
+    reason: str
+
+
 class Noticed(msgspec.Struct, frozen=True):
     """One line that a person should see: damage that was found, an event that was skipped."""
 
@@ -78,10 +84,15 @@ class Noticed(msgspec.Struct, frozen=True):
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """A turn is over. `storage`: its end could not be written; `nothing`: none was cut."""
+    """A turn is over. `storage`: its end could not be written; `nothing`: none was cut.
+
+    `compacted` is no turn's end: a compaction that was asked for is made.
+    """
 
     turn: int
-    outcome: Literal["completed", "failed", "interrupted", "superseded", "storage", "nothing"]
+    outcome: Literal[
+        "completed", "failed", "interrupted", "superseded", "storage", "nothing", "compacted"
+    ]
     reason: str = ""
     code: str = ""
     mismatch: str = ""
@@ -89,6 +100,16 @@ class Finished(msgspec.Struct, frozen=True):
 
 
 WatchEvent = (
-    Recorded | Sent | Answered | Streamed | Began | Started | Printed | Waiting | Noticed | Finished
+    Recorded
+    | Sent
+    | Answered
+    | Streamed
+    | Began
+    | Started
+    | Printed
+    | Waiting
+    | Compacting
+    | Noticed
+    | Finished
 )
 Watcher = Callable[[WatchEvent], None]
