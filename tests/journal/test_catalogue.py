@@ -272,7 +272,6 @@ def test_another_process_is_waited_for(seen: Seen) -> None:
     assert len(seen.warnings) == 1
 
 
-@pytest.mark.skipif(sqlite3.sqlite_version_info < (3, 42), reason="SQLite can't before 3.42")
 def test_what_is_forgotten_leaves_no_text(seen: Seen) -> None:
     """Neither a row nor, in the bytes of the file, a word of a deleted session."""
     put(seen.home, [head(), *turn(2, "xylophonesecret")], 7)

@@ -57,11 +57,15 @@ def delete(given: Given, words: list[str], home: str) -> int:
     if not given.has("yes") and not _agreed(chosen):
         print("nothing was deleted", file=sys.stderr)
         return 1
-    for folder in chosen:
-        forks = remove(PosixDisk(), home, folder, time.time)
-        _forget(home, folder)
-        shared = f"; {len(forks)} forks of it keep what they shared with it" if forks else ""
-        print(f"deleted {_id(folder)}{shared}", file=sys.stderr)
+    deleted = []
+    try:
+        for folder in chosen:
+            forks = remove(PosixDisk(), home, folder, time.time)
+            deleted.append(_id(folder))
+            shared = f"; {len(forks)} forks of it keep what they shared with it" if forks else ""
+            print(f"deleted {_id(folder)}{shared}", file=sys.stderr)
+    finally:
+        _forget(home, deleted)
     return 0
 
 
@@ -77,12 +81,12 @@ def _agreed(chosen: list[str]) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _forget(home: str, folder: str) -> None:
+def _forget(home: str, deleted: list[str]) -> None:
     try:
         from backstay.journal.catalogue import forget
     except ImportError:
         return
-    forget(home, [_id(folder)])
+    forget(home, deleted)
 
 
 def gc(given: Given, _: list[str], home: str) -> int:

@@ -281,13 +281,17 @@ def use(home: str, work: Callable[[Catalogue], Result], warn: Callable[[str], No
 
 
 def forget(home: str, ids: Iterable[str]) -> None:
-    """Take deleted sessions out of the catalogue, if there is one; whatever fails is left."""
+    """Take deleted sessions out of the catalogue, if there is one; whatever fails is left.
+
+    None of their words stays in its file: not in the index either, which is merged for that.
+    """
     if not os.path.exists(os.path.join(home, FILE)):
         return
 
     def work(catalogue: Catalogue) -> None:
         with catalogue._steps(lambda *_: None, 0):  # noqa: SLF001 - its own other half
             catalogue.forget(ids)
+            catalogue._db.execute("INSERT INTO texts (texts) VALUES ('optimize')")  # noqa: SLF001
 
     try:
         _on_disk(home, work)
@@ -392,8 +396,6 @@ def _make(database: sqlite3.Connection) -> None:
     database.execute("BEGIN")
     for statement in _SCHEMA.split(";\n"):
         database.execute(statement)
-    if sqlite3.sqlite_version_info >= (3, 42):  # what is deleted leaves no words in the index
-        database.execute("INSERT INTO texts (texts, rank) VALUES ('secure-delete', 1)")
     database.execute(f"PRAGMA user_version = {VERSION}")
     database.execute("COMMIT")
 
