@@ -28,6 +28,7 @@ A list of responses, or an object::
      "strict": false,         refuse (HTTP 400, as the real API words it) an input that is unpaired, has
                               duplicate ids, ...; a refused request uses up no response
      "dialect": "openai",     or "deepseek": strict also demands calls to stand together
+     "compact": false,        POST /v1/responses/compact plays the next response too, as JSON
      "seed": "abc",           fixes the generated ids and times (else random per server)
      "chaos": CHAOS}          breaks answers by chance; those with a fault or status of their own are left alone
 

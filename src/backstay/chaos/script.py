@@ -347,6 +347,7 @@ class _Document(_Strict):
     dialect: Dialect = "openai"
     seed: str | None = None
     chaos: Chaos | None = None
+    compact: bool = False
 
 
 class Script(Struct):
@@ -359,6 +360,7 @@ class Script(Struct):
     dialect: Dialect = "openai"
     seed: str | None = None
     chaos: Chaos | None = None
+    compact: bool = False
     recordings: dict[str, bytes] = msgspec.field(default_factory=dict)
 
 
@@ -413,6 +415,7 @@ def parse(value: Any, *, folder: str = "", name: str = "script") -> Script:
         document.dialect,
         document.seed,
         document.chaos,
+        document.compact,
     )
     folder = os.path.abspath(folder)
     if document.chaos:

@@ -86,6 +86,8 @@ class Playhouse:
         route = (entry.method, entry.path.rstrip("/"))
         if route == ("POST", "/v1/responses"):
             return self._respond(entry)
+        if route == ("POST", "/v1/responses/compact") and self.script.compact:
+            return self._respond(entry)
         if route == ("GET", "/v1/models"):
             return document_of(200, _MODELS), simple
         if route[1].startswith("/v1/responses/"):

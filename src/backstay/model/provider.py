@@ -98,6 +98,8 @@ def body(
         "instructions": instructions,
         "input": _input(request.input, provider.dialect),
     }
+    if request.compact:
+        return _encoded(fields)
     if tools.strip() not in (b"", b"[]"):
         fields |= {
             "tools": msgspec.Raw(tools),
@@ -118,6 +120,10 @@ def body(
         fields["text"] = {**spoken, **(text or {})}
     for name in request.without:
         _leave_out(fields, name)
+    return _encoded(fields)
+
+
+def _encoded(fields: dict[str, Any]) -> bytes:
     try:
         return msgspec.json.encode(fields)
     except UnicodeEncodeError:  # a lone surrogate, which UTF-8 can't carry

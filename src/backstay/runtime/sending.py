@@ -42,6 +42,8 @@ class Sending:
 
         response = Response()
         provider = self._provider
+        path = "/responses/compact" if request.compact else "/responses"
+        background = provider.dialect.background and not request.compact
         try:
             await self._end_left()
             if self._transport is None:
@@ -51,16 +53,16 @@ class Sending:
             content = body(request, instructions, tools, provider, text=form)
             await attempt(
                 self._transport,
-                http_request(provider, content),
+                http_request(provider, content, path=path),
                 deliver,
                 response=response,
-                take_up=self._take_up if provider.dialect.background else None,
+                take_up=self._take_up if background else None,
             )
         except Exception as error:  # noqa: BLE001 - the one way out is an outcome
             reason = f"{type(error).__name__}: {error}"
             deliver(Ended(e.Outcome(kind="failed", code="client", reason=reason)))
         finally:
-            if provider.dialect.background and response.id and not response.final:
+            if background and response.id and not response.final:
                 self._left.append(response.id)
 
     def _take_up(self, response: str, after: int) -> "HttpRequest":
