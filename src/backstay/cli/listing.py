@@ -81,14 +81,16 @@ class Table:
         self._width = width
         self._style = style
         self._id_width = max(map(len, ids.values()), default=SHORTEST_PREFIX)
-        self._below = folders and width < NARROW
-        self._folder = min((width - 30) // 3, 40) if folders and not self._below else 0
+        self._states = width >= NARROW
+        room = width - 2 - self._id_width - 2 - 12 - (STATES + 2) * self._states
+        self._below = folders and room < NARROW - 20
+        self._folder = min(room // 3, 40) if folders and not self._below else 0
 
     def row(self, entry: Entry, state: str) -> str:
         """Mark, id, time, state, folder, title, as many of them as fit."""
         mark, tone = _MARKS.get(state, (" ", DIM))
         parts = [f"{self._ids[entry.id]:<{self._id_width}}", f"{when(entry.active):<10}"]
-        if self._width >= NARROW:
+        if self._states:
             parts.append(f"{state:<{STATES}}")
         if self._folder:
             folder = place_of(entry.cwd, self._folder)
