@@ -59,10 +59,11 @@ def read_text(path: str, limit: int, root: str = "") -> Text:
     if root and os.path.commonpath([real, root]) != root:
         raise PermissionError(0, "it leads out of the project", path)
     fd = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise PermissionError(0, "it is not a regular file", path)
     with open(fd, "rb") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise PermissionError(0, "it is not a regular file", path)
         content = file.read(limit + 1)
     whole = max(status.st_size, len(content))
     text = content[:limit].decode("utf-8", "replace")
