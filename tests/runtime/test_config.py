@@ -323,3 +323,30 @@ def test_a_budget_comes_from_the_configuration(place: Place) -> None:
     for wrong in ("max_steps=0", "max_tokens=-1", "max_cost=0", "max_steps=1.5"):
         with pytest.raises(ConfigError, match=wrong.partition("=")[0]):
             place.load(wrong)
+
+
+SDK = [
+    ('openai_base_url="https://h/v1"', ""),
+    ('model_reasoning_effort="minimal"', ""),
+    ('model_reasoning_effort="xhigh"', ""),
+    ("sandbox_workspace_write.network_access=true", ""),
+    ("sandbox_workspace_write.network_access=false", "not kept from the network"),
+    ('web_search="live"', ""),
+    ('web_search="cached"', ""),
+    ('web_search="disabled"', ""),
+    ('approval_policy="never"', ""),
+    ('approval_policy="on-request"', "never asks for approval"),
+    ('approval_policy="on-failure"', "never asks for approval"),
+    ('approval_policy="untrusted"', "never asks for approval"),
+]
+"""What the `--config` of Codex's SDK may say, and what is answered where it is not honoured."""
+
+
+@pytest.mark.parametrize("key, answered", SDK)
+def test_every_key_that_the_sdk_sends_is_honoured_or_answered(
+    place: Place, key: str, answered: str
+) -> None:
+    """In one line at most, and never with an error."""
+    warnings = place.load(key, strict=True).warnings
+    assert len(warnings) == bool(answered)
+    assert answered in "".join(warnings)
