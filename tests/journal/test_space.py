@@ -1,6 +1,7 @@
 """What sessions take, and which blobs they name."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,21 @@ def test_what_is_no_name_is_none(home: Path) -> None:
     folder = put(home, [head()])
     grown(folder, b"a" * 63 + b" " + b"b" * 65 + b" " + b"C" * 64)
     assert named_blobs(DISK, str(folder)) == {"1" * 64, "2" * 64}
-    assert named_blobs(DISK, str(home)) == set()
+    empty = home / "empty"
+    empty.mkdir()
+    assert named_blobs(DISK, str(empty)) == set()
+
+
+def test_what_waits_beside_a_journal_names_blobs_too(home: Path) -> None:
+    """A file in the session's folder counts, a socket is passed over."""
+    folder = put(home, [head()])
+    (folder / "waiting").write_text("ab" * 32)
+    with socket.socket(socket.AF_UNIX) as listening:
+        here = os.getcwd()
+        os.chdir(folder)
+        listening.bind("supervisor.sock")
+        os.chdir(here)
+        assert named_blobs(DISK, str(folder)) == {"1" * 64, "2" * 64, "ab" * 32}
 
 
 def test_blobs_name_blobs(home: Path) -> None:

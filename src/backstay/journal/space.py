@@ -47,11 +47,17 @@ class Measured(msgspec.Struct):
 
 
 def named_blobs(disk: Disk, folder: str) -> set[str]:
-    """The names of blobs in a session's journal, wherever they stand, in damaged records too.
+    """The names of blobs in a session's journal, wherever they stand, in damaged records too;
+    and in what else stands beside it, where something may wait to be recorded.
 
     Raises `StorageError` if it can't be read.
     """
-    return names_in(disk, journal_path(folder))
+    found = names_in(disk, journal_path(folder))
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        if path != journal_path(folder) and os.path.isfile(path):
+            found |= names_in(disk, path)
+    return found
 
 
 def names_in(disk: Disk, path: str) -> set[str]:
