@@ -56,10 +56,11 @@ coverage: $(READY)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
-## docs: draw what is made from code into ARCHITECTURE.md and docs/guarantees.md
+## docs: draw what is made from code into ARCHITECTURE.md, docs/guarantees.md and docs/api.md
 docs: $(READY)
 	@$(BIN)/python -m tests.core.draw
 	@$(BIN)/python -m tests.sim.draw
+	@$(BIN)/python -m tests.api
 
 ## lock: renew requirements-dev.lock from pyproject.toml (needs uv)
 lock:

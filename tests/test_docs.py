@@ -1,5 +1,6 @@
 """The pages say what the code does: fields, exit codes, command lines, examples, links."""
 
+import ast
 import errno
 import json
 import os
@@ -14,6 +15,7 @@ from typing import Any, Final, get_args
 import msgspec
 import pytest
 
+import backstay
 from backstay import chaos, errors
 from backstay.cli.arguments import (
     EXEC,
@@ -30,6 +32,7 @@ from backstay.journal.lines import Code
 from backstay.runtime.config import load
 from backstay.runtime.keys import TABLES, Configuration, ProviderTable
 from backstay.runtime.presets import PRESETS
+from tests import api
 from tests.conftest import REPOSITORY
 from tests.sim import draw
 
@@ -184,7 +187,7 @@ def test_every_command_line_of_the_pages_is_accepted() -> None:
 @pytest.mark.processes
 def test_the_python_of_the_readme_runs(tmp_path: Path, home: Path) -> None:
     """As it stands there, with `backstay` on the PATH: its own assertion holds."""
-    (text,) = blocks(README, "python")
+    (text,) = (one for one in blocks(README, "python") if "ChaosServer" in one)
     command = tmp_path / "bin" / "backstay"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m backstay "$@"\n')
@@ -202,6 +205,35 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, home: Path) -> None:
     )
     assert ran.returncode == 0, ran.stderr
     assert "It builds." in ran.stdout
+
+
+def test_the_hello_world_of_the_readme_is_the_example() -> None:
+    """Line by line, but for its docstring; `tests/test_examples.py` runs it."""
+    example = (REPOSITORY / "examples" / "hello_world.py").read_text()
+    shown = [one for one in blocks(README, "python") if "import Agent" in one]
+    assert shown == [example.partition('"""\n\n')[2]]
+
+
+def test_the_reference_is_that_of_the_code() -> None:
+    """`make docs` draws it anew; every public name stands in it, and each says what it is."""
+    assert api.PAGE.read_text() == api.page(), "run `make docs`"
+    listed = [name for names in api.SECTIONS.values() for name in names]
+    assert sorted(listed) == sorted(backstay.__all__)
+    assert api.undocumented() == []
+
+
+def test_the_python_of_the_guide_is_whole() -> None:
+    """Each block of docs/library.md compiles, and imports only public names."""
+    page = (REPOSITORY / "docs" / "library.md").read_text()
+    names = set()
+    for block in blocks(page, "python"):
+        tree = compile(
+            block, "library.md", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        )
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module == "backstay":
+                names.update(alias.name for alias in node.names)
+    assert {"Agent", "tool"} <= names <= set(backstay.__all__)
 
 
 @pytest.mark.processes

@@ -62,7 +62,7 @@ class Desk:
 
     def agent(self, **options: Any) -> Agent:
         """An agent without shell tools, unless that is asked for."""
-        given = {"shell_tools": False, "on_event": self.heard.append} | options
+        given: JSON = {"shell_tools": False, "on_event": self.heard.append} | options
         return Agent("m", base_url=self.server.url, api_key="sk-t", home=self.home, **given)
 
     def run(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
@@ -121,9 +121,8 @@ def test_a_turn_is_told_in_order_and_ends_with_its_answer(home: Path) -> None:
         "MessageCompleted",
         "TurnCompleted",
     ]
-    started, finished = (
-        next(one for one in events if isinstance(one, kind)) for kind in (ToolStarted, ToolFinished)
-    )
+    (started,) = (one for one in events if isinstance(one, ToolStarted))
+    (finished,) = (one for one in events if isinstance(one, ToolFinished))
     assert (started.name, started.arguments) == ("add", {"a": 1, "b": 2})
     assert (finished.call, finished.output, finished.status) == (started.call, "3", "done")
     end = events[-1]
@@ -164,7 +163,8 @@ def test_what_a_cut_attempt_said_is_taken_back(home: Path) -> None:
     assert [one.text for one in completed] == ["another way"]
     assert retried.attempt != completed[0].attempt
     assert (retried.retry, retried.limit) == (1, 5)
-    assert events[-1].text == "another way"  # type: ignore[union-attr] # a TurnCompleted has it
+    assert isinstance(events[-1], TurnCompleted)
+    assert events[-1].text == "another way"
 
 
 def test_a_conversation_goes_on_by_its_id_and_in_an_open_session(home: Path) -> None:
@@ -609,6 +609,36 @@ def test_nothing_to_finish_is_a_usage_error(home: Path) -> None:
             await agent.ask(None, answer.session_id)
 
     desk.run(work)
+
+
+def test_an_answer_may_have_a_form_and_a_prompt_an_image(tmp_path: Path, home: Path) -> None:
+    """The schema is asked for and checked; the image is sent; one that is none is a usage error."""
+    from PIL import Image
+
+    Image.new("RGB", (4, 4)).save(tmp_path / "dot.png")
+    (tmp_path / "text.png").write_text("no image")
+    schema = {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}},
+        "required": ["n"],
+        "additionalProperties": False,
+    }
+    desk = Desk(home, [response(message('{"n":3}')), response(message('{"n":"x"}'))])
+
+    async def work() -> None:
+        agent = desk.agent()
+        answer = await agent.ask("count", schema=schema, images=[tmp_path / "dot.png"])
+        assert answer.text == '{"n":3}'
+        with pytest.raises(RemoteError, match="does not fit") as error:
+            await agent.ask("again", answer.session_id, schema=schema)
+        assert error.value.session_id == answer.session_id
+        with pytest.raises(UsageError, match="can't be sent"):
+            await agent.ask("look", images=[tmp_path / "text.png"])
+
+    desk.run(work)
+    first = desk.server.bodies[0]
+    assert first["text"]["format"]["schema"] == schema
+    assert [part["type"] for part in first["input"][-1]["content"]][-1] == "input_image"
 
 
 def test_it_works_without_an_event_loop_of_ones_own(home: Path) -> None:

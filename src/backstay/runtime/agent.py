@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from backstay.core.usage import Usage
-from backstay.errors import UsageError
+from backstay.errors import RemoteError, UsageError
 from backstay.model.provider import Secret
 from backstay.runtime import session as engine
 from backstay.runtime import watch
@@ -35,6 +35,9 @@ the call again if it is still wanted. "The outcome is unknown" means that it may
 find out first, and repeat it only if it did not.
 """
 """What a model is told where there are no shell tools and no instructions are given."""
+
+Paths = Sequence[str | os.PathLike[str]]
+Schema = dict[str, Any]
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +111,7 @@ class Agent:
         self.before_tool = before_tool
         self.after_tool = after_tool
         self.on_event = on_event
-        self._key = Secret(api_key)
+        self.key = Secret(api_key)
         limits = {"max_steps": max_steps, "max_tokens": max_tokens, "max_cost": max_cost}
         keys = dict(config or {}) | {name: n for name, n in limits.items() if n is not None}
         if provider != "openai":
@@ -135,8 +138,13 @@ class Agent:
     ) -> Self:
         """An agent that runs under the user's `config.toml` and the project's, as `backstay` does.
 
-        profile: as `-p`. overrides: `"KEY=VALUE"` each, as `-c`. model: in place of the configured
-        one. `options`: tools, instructions, shell_tools, and the hooks. Raises `ConfigError`.
+        model: in place of the configured one.
+        profile: as `-p`.
+        overrides: `"KEY=VALUE"` each, as `-c`.
+        home, cwd: as for `Agent`.
+        options: of the rest that `Agent` takes tools, instructions, shell_tools and the hooks.
+
+        Raises `ConfigError` naming the file and the line.
         """
         agent = cls(model, home=home, cwd=cwd, **options)
         place = agent.cwd or os.getcwd()
@@ -148,26 +156,34 @@ class Agent:
         return Session(self, session)
 
     async def run(
-        self, session: "Session | str | None" = None, prompt: str | None = None
+        self,
+        session: "Session | str | None" = None,
+        prompt: str | None = None,
+        *,
+        images: Paths = (),
+        schema: Schema | None = None,
     ) -> AsyncGenerator[TurnEvent]:
         """Run one turn: `async for event in agent.run(None, "…")`. The last event says how it ended.
 
         session: None for a new one; the id of an earlier one; or a `Session` that is open, and then
-        stays open. prompt: None finishes a turn that was cut.
+            stays open.
+        prompt: None finishes a turn that was cut.
+        images: files to be shown to the model with the prompt.
+        schema: a JSON Schema that the answer is to fit.
 
         Left early (`break`, an exception, a cancelled task) the turn is interrupted, which is
         recorded; `async with contextlib.aclosing(...)` around it waits until that is done. Raises
         what `Session.run` does.
         """
         if isinstance(session, Session):
-            async with aclosing(session.run(prompt)) as events:
+            async with aclosing(session.run(prompt, images=images, schema=schema)) as events:
                 async for event in events:
                     yield event
             return
         own = self.session(session or "")
         end: TurnEvent | None = None
         async with own:
-            async with aclosing(own.run(prompt)) as events:
+            async with aclosing(own.run(prompt, images=images, schema=schema)) as events:
                 async for event in events:
                     if isinstance(event, TurnCompleted | TurnFailed):
                         end = event  # told once the session is closed, its commands ended
@@ -178,51 +194,35 @@ class Agent:
         if end is not None:
             yield end
 
-    async def ask(self, prompt: str | None, session: "Session | str | None" = None) -> Answer:
-        """Run one turn to its end and give its answer.
+    async def ask(
+        self,
+        prompt: str | None,
+        session: "Session | str | None" = None,
+        *,
+        images: Paths = (),
+        schema: Schema | None = None,
+    ) -> Answer:
+        """Run one turn to its end and give its answer; the parameters are those of `run`.
 
-        Raises `RemoteError` where it failed, `Interrupted`, `StorageError`; their `session_id`
-        names the session. Else as `run`.
+        Raises `RemoteError` where it failed or where its answer does not fit the schema,
+        `Interrupted`, `StorageError`; their `session_id` names the session. Else as `run`.
         """
         last: TurnEvent | None = None
-        async with aclosing(self.run(session, prompt)) as events:
+        async with aclosing(self.run(session, prompt, images=images, schema=schema)) as events:
             async for event in events:
                 last = event
-        return _answer(last)
+        return _answer(last, schema)
 
-    def ask_sync(self, prompt: str | None, session: str | None = None) -> Answer:
+    def ask_sync(
+        self,
+        prompt: str | None,
+        session: str | None = None,
+        *,
+        images: Paths = (),
+        schema: Schema | None = None,
+    ) -> Answer:
         """`ask`, for a program without an event loop."""
-        return asyncio.run(self.ask(prompt, session))
-
-    def settings(self) -> Settings:
-        """What its sessions run under. Raises `UsageError` where the model or a key is missing."""
-        configuration = self.configured.configuration
-        if not (self.model or configuration.model):
-            raise UsageError('no model is set: Agent("MODEL")')
-        table = self.configured.providers.get(configuration.model_provider)
-        environ = dict(os.environ)
-        if self._key:
-            name = table.env_key if table is not None and table.env_key else "OPENAI_API_KEY"
-            environ |= {name: self._key.reveal()}
-        made = settings(
-            self.configured,
-            environ,
-            home=self.home,
-            cwd=self.cwd or os.getcwd(),
-            model=self.model,
-            moved=bool(self.cwd),
-        )
-        provider = made.provider
-        if self._key:
-            provider = msgspec.structs.replace(provider, key=self._key)
-        return msgspec.structs.replace(
-            made,
-            provider=provider,
-            shell_tools=self.shell_tools,
-            instructions=self.instructions
-            or made.instructions
-            or ("" if self.shell_tools else INSTRUCTIONS),
-        )
+        return asyncio.run(self.ask(prompt, session, images=images, schema=schema))
 
 
 class Session:
@@ -257,7 +257,7 @@ class Session:
         if self._engine is not None:
             raise UsageError("this session was opened before: make another with agent.session(ID)")
         agent = self._agent
-        made = agent.settings()
+        made = _settings(agent)
         if self._name:
             opened = await engine.Session.open(
                 made, self._name, self._see, agent.tools, self._arrange
@@ -291,12 +291,15 @@ class Session:
         """The folder that it works in."""
         return self._opened().cwd
 
-    async def run(self, prompt: str | None = None) -> AsyncGenerator[TurnEvent]:
-        """Run one turn; without a prompt, finish the one that was cut.
+    async def run(
+        self, prompt: str | None = None, *, images: Paths = (), schema: Schema | None = None
+    ) -> AsyncGenerator[TurnEvent]:
+        """Run one turn; the parameters are those of `Agent.run`.
 
         Ends with `TurnCompleted` or `TurnFailed`. Left early the turn is interrupted, as with
-        `Agent.run`; the session stays open. Raises `UsageError` while another turn of it runs and
-        once it is closed, `StorageError` once it can't be written any more.
+        `Agent.run`; the session stays open. Raises `UsageError` while another turn of it runs, once
+        it is closed, and for an image or a schema that is none; `StorageError` once it can't be
+        written any more.
         """
         session, teller = self._opened(), self._teller
         if prompt is not None and not prompt.strip():
@@ -304,8 +307,7 @@ class Session:
         if self._running or teller is None:
             raise UsageError("a turn of this session is running: wait for its end")
         self._running = True
-        work = session.resume() if prompt is None else session.prompt(prompt)
-        turn = asyncio.ensure_future(work)
+        turn = asyncio.ensure_future(_turn(session, prompt, images, schema))
         turn.add_done_callback(lambda _: self._woken.set())
         try:
             while True:
@@ -325,9 +327,11 @@ class Session:
             finally:
                 self._running = False
 
-    async def ask(self, prompt: str | None) -> Answer:
+    async def ask(
+        self, prompt: str | None, *, images: Paths = (), schema: Schema | None = None
+    ) -> Answer:
         """Run one turn to its end and give its answer; raises as `Agent.ask` does."""
-        return await self._agent.ask(prompt, self)
+        return await self._agent.ask(prompt, self, images=images, schema=schema)
 
     def interrupt(self, reason: str = "interrupted by the user") -> None:
         """End the turn that runs: what has not started won't, what runs is stopped, all is recorded.
@@ -408,10 +412,31 @@ class Session:
             self._told.append(Notice(text=text, level="warning"))
 
 
-def _answer(last: TurnEvent | None) -> Answer:
+async def _turn(
+    session: engine.Session, prompt: str | None, images: Paths, schema: Schema | None
+) -> watch.Finished:
+    if prompt is None:
+        return await session.resume()
+    if not images:
+        return await session.prompt(prompt, schema=schema)
+    from backstay.runtime.attached import attach
+
+    shown = [await asyncio.to_thread(attach, os.fspath(path)) for path in images]
+    return await session.prompt(prompt, images=shown, schema=schema)
+
+
+def _answer(last: TurnEvent | None, schema: Schema | None) -> Answer:
     if isinstance(last, TurnFailed):
         raise last.error()
     assert isinstance(last, TurnCompleted)  # noqa: S101 - always the last event, like TurnFailed
+    if schema is not None:
+        from backstay.runtime.schema import mismatch
+
+        wrong = mismatch(last.text, schema)
+        if wrong:
+            error = RemoteError(f"the answer does not fit the schema: {wrong}")
+            error.session_id = last.session_id
+            raise error
     return Answer(text=last.text, usage=last.usage, session_id=last.session_id)
 
 
@@ -424,3 +449,34 @@ def _with_url(keys: dict[str, Any], provider: str, base_url: str) -> dict[str, A
     tables = dict(keys.get("model_providers") or {})
     tables[provider] = dict(tables.get(provider) or {}) | {"base_url": base_url}
     return keys | {"model_providers": tables}
+
+
+def _settings(agent: Agent) -> Settings:
+    """What an agent's sessions run under. Raises `UsageError` where the model or a key is missing."""
+    configuration = agent.configured.configuration
+    if not (agent.model or configuration.model):
+        raise UsageError('no model is set: Agent("MODEL")')
+    table = agent.configured.providers.get(configuration.model_provider)
+    environ = dict(os.environ)
+    if agent.key:
+        name = table.env_key if table is not None and table.env_key else "OPENAI_API_KEY"
+        environ |= {name: agent.key.reveal()}
+    made = settings(
+        agent.configured,
+        environ,
+        home=agent.home,
+        cwd=agent.cwd or os.getcwd(),
+        model=agent.model,
+        moved=bool(agent.cwd),
+    )
+    provider = made.provider
+    if agent.key:
+        provider = msgspec.structs.replace(provider, key=agent.key)
+    return msgspec.structs.replace(
+        made,
+        provider=provider,
+        shell_tools=agent.shell_tools,
+        instructions=agent.instructions
+        or made.instructions
+        or ("" if agent.shell_tools else INSTRUCTIONS),
+    )
