@@ -44,7 +44,7 @@ def animation(first: Size = (4, 3)) -> bytes:
     return into.getvalue()
 
 
-def bomb(width: int = 30_000, height: int = 30_000, *more: bytes) -> bytes:
+def bomb(width: int, height: int, *more: bytes) -> bytes:
     """A PNG of a few bytes that says how many pixels it has."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = (chunk(b"IHDR", header), *more, chunk(b"IDAT", zlib.compress(bytes(99))))
