@@ -5,6 +5,8 @@ Plain HTTP/1.1, for a checkup alone; everything else goes through `model.http`.
 
 import asyncio
 import os
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -28,12 +30,15 @@ class Exchange(msgspec.Struct, frozen=True):
     """It was closed although it had been promised to be kept."""
 
 
-async def exchange(request: HttpRequest) -> Exchange | None:
+async def exchange(
+    request: HttpRequest, environ: Mapping[str, str] | None = None
+) -> Exchange | None:
     """Send it and read the whole answer; None where that can't be done like this.
 
-    That is: behind a proxy, or where the connection fails or is no HTTP/1.1.
+    That is: behind a proxy, or where the connection fails or is no HTTP/1.1. `environ` is where
+    proxies and certificate authorities are looked up.
     """
-    surroundings = read(os.environ)
+    surroundings = read(os.environ if environ is None else environ)
     if surroundings.http_proxy or surroundings.https_proxy:
         return None
     parts = urlsplit(request.url)
@@ -54,7 +59,10 @@ async def exchange(request: HttpRequest) -> Exchange | None:
     except (OSError, ValueError, EOFError, asyncio.LimitOverrunError):
         return None
     finally:
-        writer.close()
+        writer.transport.abort()
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(AFTERWARDS):
+                await writer.wait_closed()
 
 
 def _context(authorities: bytes) -> object:
