@@ -11,8 +11,18 @@ from backstay.cli.human import HEARTBEAT, Human
 from backstay.cli.shown import HEAD, TAIL, Shown
 from backstay.cli.sink import Sink
 from backstay.cli.terminal import Style, columns, dollars, harmless, one_line, style
+from backstay.core.record import Attempt
 from backstay.core.usage import Price
-from backstay.runtime.watch import Finished, Noticed, Printed, Sent, Started, Streamed, WatchEvent
+from backstay.runtime.watch import (
+    Finished,
+    Noticed,
+    Printed,
+    Recorded,
+    Sent,
+    Started,
+    Streamed,
+    WatchEvent,
+)
 from tests.cli import script as s
 
 
@@ -128,8 +138,7 @@ def test_a_turn_says_what_it_cost_where_that_is_known(screens: Any, model: str, 
     """Dollars by the price of the model that was asked; of an unknown one no word, and not 0."""
     usage = {"input_tokens": 2000, "output_tokens": 1000}
     prices = {"mine": Price(input=1000.0, output=1000.0)}
-    asked = s.attempt(3)
-    asked.record.model = model
+    asked = Recorded(Attempt(n=3, turn=2, step=1, model=model))
     screen = screens(prices=prices)(s.prompt(), asked, s.end(8, 3, "completed", usage))
     screen.end(s.finished())
     assert said in screen.err
