@@ -1,0 +1,51 @@
+"""The system prompt says what is so: its patch applies, and what it quotes is what outputs say."""
+
+from pathlib import Path
+
+from backstay.chaos import message, response
+from backstay.core import settle
+from backstay.core.told import OPENINGS
+from backstay.runtime.instructions import INSTRUCTIONS
+from backstay.tools import patch
+from tests.runtime.bench import Bench
+from tests.runtime.test_session import prompt
+
+BEFORE = 'def greet(name):\n    if not name:\n        return ""\n    return f"Hello, {name}"\n'
+BEGIN, END = "*** Begin Patch\n", "*** End Patch\n"
+
+
+def test_the_patch_of_the_example_applies(tmp_path: Path) -> None:
+    """To the file that it speaks of, as the tool understands it."""
+    source = tmp_path / "src" / "greet.py"
+    source.parent.mkdir()
+    source.write_text(BEFORE)
+    text = BEGIN + INSTRUCTIONS.partition(BEGIN)[2].partition(END)[0] + END
+    assert patch.execute(patch.prepare(text, str(tmp_path), (str(tmp_path),)), "e").ok
+    assert 'raise ValueError("a name is needed")' in source.read_text()
+    assert (tmp_path / "tests" / "test_empty.py").read_text() == "import pytest\n"
+
+
+def test_what_is_quoted_of_outputs_is_what_they_say() -> None:
+    """Word for word, so that a model recognises it."""
+    for text in (settle.NEVER_STARTED, settle.UNKNOWN, settle.INTERRUPTED):
+        words = text.partition("{")[0].partition(" while")[0]
+        assert f'"{words}"' in INSTRUCTIONS
+    assert "time limit passed" in INSTRUCTIONS
+    for opening in OPENINGS.values():
+        words = opening.strip("# \n").removesuffix(" for").partition("\n")[0]
+        assert words in INSTRUCTIONS or words == "<skill>"
+
+
+def test_every_tool_of_ours_is_named_and_no_other(tmp_path: Path, home: Path) -> None:
+    """What a request lists, the prompt explains."""
+    bench = Bench(tmp_path, home, [response(message("done"))])
+    bench.run(prompt())
+    names = {tool["name"] for tool in bench.server.bodies[0]["tools"]}
+    assert len(names) > 4
+    assert [name for name in names if name not in INSTRUCTIONS] == []
+    assert bench.server.bodies[0]["instructions"] == INSTRUCTIONS
+
+
+def test_it_costs_little() -> None:
+    """About as much as a long file listing."""
+    assert 900 < len(INSTRUCTIONS.split()) < 1500
