@@ -21,7 +21,6 @@ from backstay.errors import StorageError, UnknownSession, UsageError
 from backstay.journal.disk import Absent, Disk, File
 from backstay.journal.folders import journal_path, session_folder, sessions_root
 from backstay.journal.ids import is_id, is_prefix, seconds
-from backstay.journal.label import read_label
 from backstay.journal.lines import Found, parts
 
 _STEPS: Final = (16 * 1024, 256 * 1024, 2 * 1024 * 1024)
@@ -138,6 +137,8 @@ def _activity(disk: Disk, path: str) -> float:
 
 def read_entry(disk: Disk, path: str, active: float) -> Entry:
     """What the files in a session's folder say of it; never fails."""
+    from backstay.journal.label import read_label  # late: a turn needs it for --last alone
+
     session = path.rpartition("/")[2]
     entry = Entry(id=session, path=path, started=seconds(session), active=active, ended="empty")
     label = read_label(disk, path)
