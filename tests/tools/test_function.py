@@ -199,6 +199,19 @@ def test_a_function_runs_in_a_thread_and_an_async_one_in_the_loop() -> None:
     assert called(loop, "{}").content == "MainThread"
 
 
+def test_a_function_that_makes_a_coroutine_is_awaited() -> None:
+    """A decorator may hide that a function is async; its value is what it gives in the end."""
+
+    async def later() -> int:
+        return 5
+
+    @tool
+    def hidden() -> Any:
+        return later()
+
+    assert called(hidden, "").content == "5"
+
+
 def test_the_context_names_the_call_and_shows_progress() -> None:
     """The effect's name is the key; progress is shown at once, a line each, from any thread."""
     seen: list[Context] = []

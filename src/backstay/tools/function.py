@@ -126,6 +126,8 @@ class FunctionTool(Plain, Generic[P, R]):
             value = await self.function(**given)  # type: ignore[call-arg] # P is not known here
         else:
             value = await self._in_thread(self.function, given, invocation.effect)
+        if inspect.isawaitable(value):  # a plain function that only makes a coroutine
+            value = await value
         return as_result(self.name, value)
 
     async def stop(self, invocation: Invocation) -> bool:
@@ -155,7 +157,8 @@ class FunctionTool(Plain, Generic[P, R]):
         async with asyncio.timeout(self.timeout or TIMEOUT):
             if inspect.iscoroutinefunction(check):
                 return await check(**given)
-            return await self._in_thread(check, given, invocation.effect)
+            value = await self._in_thread(check, given, invocation.effect)
+            return await value if inspect.isawaitable(value) else value
 
     def _context(self, invocation: Invocation) -> Context:
         loop = asyncio.get_running_loop()
