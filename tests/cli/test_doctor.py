@@ -15,6 +15,7 @@ from tests.cli.command import Command
 from tests.model.test_checkup import local
 
 pytestmark = pytest.mark.processes
+FOUND = dict.fromkeys(("custom_tools", "unknown_items", "images", "output_images"), False)
 ASKING = "asking it at http://127.0.0.1:"
 
 
@@ -32,15 +33,15 @@ def test_a_local_server_gets_its_table_and_its_dialect(command: Command) -> None
         )
     assert ran.code == 0, ran.err
     assert ran.err.startswith(ASKING)
-    assert "9 to 15 requests" in ran.err
+    assert "9 to 17 requests" in ran.err
     assert "dropped without a word" in " ".join(ran.out.split())
     assert "an agent can run on it" in ran.out
     assert max(map(len, ran.out.splitlines())) <= 80
     start = ran.out.index("[model_providers.it.dialect]")
     copied = tomllib.loads(ran.out[start:].partition("\n\n")[0])
     flags = copied["model_providers"]["it"]["dialect"]
-    assert flags == {"custom_tools": False, "unknown_items": False}
-    assert "# configured otherwise: custom_tools, unknown_items" in ran.out
+    assert flags == FOUND
+    assert f"# configured otherwise: {', '.join(FOUND)}" in ran.out
     assert "sk-secret-key" not in ran.out + ran.err
 
 
@@ -52,8 +53,8 @@ def test_the_same_as_data(command: Command) -> None:
         ran = command.run(*line, env={"IT_KEY": "sk-secret-key"})
     found: dict[str, Any] = json.loads(ran.out)
     assert found["works"] is True
-    assert found["suggested"] == {"custom_tools": False, "unknown_items": False}
-    assert found["differs"] == ["unknown_items"]
+    assert found["suggested"] == FOUND
+    assert found["differs"] == [name for name in FOUND if name != "custom_tools"]
     assert {one["name"] for one in found["findings"]} >= {"reachable", "store", "keep_alive"}
     assert found["requests"] >= 9
 

@@ -66,7 +66,9 @@ def faithful(body: JSON) -> JSON:
     """Answers as api.openai.com does."""
     tools = body.get("tools", [])
     if body["model"] != MODEL:
-        return http_error(404, body={"error": {"message": "no such model", "code": "model_not_found"}})
+        return http_error(
+            404, body={"error": {"message": "no such model", "code": "model_not_found"}}
+        )
     if tools and tools[0]["type"] == "custom":
         return response(custom_call("note", "hello"))
     if tools and not of(body, "function_call"):
@@ -80,6 +82,8 @@ def local(body: JSON) -> JSON:
     """Answers as llama.cpp does (FACTS 15)."""
     if of(body, "web_search_call"):
         return refused("Cannot determine type of 'item'")
+    if "input_image" in str(body["input"]):
+        return http_error(500, body={"error": {"message": "image input is not supported"}})
     tools = body.get("tools", [])
     if tools and tools[0]["type"] == "custom":
         return response(message("hello"), usage={"input_tokens": 30, "output_tokens": 2})
@@ -120,6 +124,8 @@ def test_a_local_server_that_drops_custom_tools_and_closes_connections() -> None
         "custom_tools": False,
         "developer_role": True,
         "unknown_items": False,
+        "images": False,
+        "output_images": False,
         "compact_endpoint": False,
     }
     assert said["custom_tools"] == "dropped without a word: the model never saw it"
@@ -162,6 +168,8 @@ def test_a_provider_that_wants_calls_together() -> None:
         (lambda body: any(i.get("role") == "developer" for i in body["input"]), "developer_role"),
         (lambda body: "include" in body, "encrypted_reasoning"),
         (lambda body: of(body, "web_search_call"), "unknown_items"),
+        (lambda body: "'content': [{'type': 'input_image'" in str(body), "images"),
+        (lambda body: "'output': [{'type': 'input_image'" in str(body), "output_images"),
         (lambda body: any(t["type"] == "custom" for t in body.get("tools", [])), "custom_tools"),
     ],
 )

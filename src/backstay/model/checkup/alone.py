@@ -15,7 +15,7 @@ import msgspec
 from backstay.model.environment import read
 from backstay.model.transport import Head, HttpRequest
 
-AFTERWARDS: Final = 0.3
+AFTERWARDS: Final = 0.15
 """Seconds in which a server closes that will not keep its promise."""
 LONGEST: Final = 1 << 20
 """Bytes of an answer, and of a line."""

@@ -26,6 +26,8 @@ QUESTIONS: Final = {
     "developer_role": "the role developer is known",
     "encrypted_reasoning": "encrypted reasoning may be asked for and sent back",
     "unknown_items": "items that servers run themselves may be sent back",
+    "images": "an image may be in a message",
+    "output_images": "an image may be in the output of a call",
     "store": "a response can be stored and fetched",
     "compact_endpoint": "there is POST /responses/compact",
     "error_shape": "an error says what is wrong in JSON",

@@ -13,7 +13,7 @@ from backstay.model.provider import ENCRYPTED_REASONING
 from backstay.model.transport import shown
 
 FEWEST: Final = 9
-MOST: Final = 15
+MOST: Final = 17
 """Requests of a checkup that comes to its end: the more, the more is refused."""
 TOKENS: Final = 4000
 """Roughly how many tokens it uses, where the model does not think for long."""
@@ -180,22 +180,27 @@ class Checkup:
 
     async def _extras(self) -> None:
         """What may be in a request beside: all at once, and one by one where that is refused."""
-        parts: dict[str, dict[str, Any]] = {
-            "developer_role": {"input": [message("developer", "Be brief."), _says("Say: ok")]},
-            "encrypted_reasoning": {"include": [ENCRYPTED_REASONING]},
-            "unknown_items": {"input": [_says("Hello"), _SEARCHED, _says("Say: ok")]},
-            "store": {"store": True},
+        last = _says("Say: ok")
+        before = {
+            "developer_role": [message("developer", "Be brief.")],
+            "unknown_items": [_says("Hello"), _SEARCHED],
+            "images": [_sees()],
+            "output_images": [_says("Hello"), *_looked()],
         }
-        every = [message("developer", "Be brief."), _says("Hello"), _SEARCHED, _says("Say: ok")]
+        parts: dict[str, dict[str, Any]] = {
+            **{name: {"input": [*items, last]} for name, items in before.items()},
+            "encrypted_reasoning": {"input": [last], "include": [ENCRYPTED_REASONING]},
+            "store": {"input": [last], "store": True},
+        }
+        every = [*(item for items in before.values() for item in items), last]
         whole = await self._asked.respond(
             {"input": every, "include": [ENCRYPTED_REASONING], "store": True}
         )
         answers = dict.fromkeys(parts, whole)
         if not whole.ok:
-            plain = {"input": [_says("Say: ok")]}
             for name, fields in parts.items():
-                answers[name] = await self._asked.respond(plain | fields)
-        for name in ("developer_role", "unknown_items"):
+                answers[name] = await self._asked.respond(fields)
+        for name in before:
             self._flag(name, answers[name])
         await self._reasoning(answers["encrypted_reasoning"])
         await self._stored(answers["store"])
@@ -268,6 +273,34 @@ def _round(between: Item | None) -> list[Item]:
     if between is not None:
         calls.insert(1, between)
     return [_says("Say in one word how the weather is in Oslo and Rome."), *calls, *outputs]
+
+
+def _sees() -> Item:
+    part = {"type": "input_image", "image_url": _image()}
+    return {"type": "message", "role": "user", "content": [part]}
+
+
+def _looked() -> list[Item]:
+    """A call whose output is an image."""
+    call = {"type": "function_call", "call_id": "call_look", "name": "look", "arguments": "{}"}
+    part = {"type": "input_image", "image_url": _image()}
+    return [call, {"type": "function_call_output", "call_id": "call_look", "output": [part]}]
+
+
+def _image() -> str:
+    """A grey square of 64 by 64 pixels, as a data URL."""
+    import base64
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    size = struct.pack(">IIBBBBB", 64, 64, 8, 0, 0, 0, 0)
+    rows = zlib.compress(b"".join(b"\0" + b"\x80" * 64 for _ in range(64)))
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def _without_id(item: Item) -> Item:
