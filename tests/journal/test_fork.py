@@ -460,6 +460,21 @@ def test_a_fork_outlives_its_parent() -> None:
     assert texts(look(disk, second.folder).records) == texts(again.records)
 
 
+def test_blobs_that_forks_share_are_young_when_the_parent_goes() -> None:
+    """A sweep that has read the forks already, and then finds no parent, leaves them alone."""
+    now = [NOW]
+    disk = SimulatedDisk(lambda: now[0])
+    folder = put_journal(disk, HOME, PARENT)
+    journal, _ = Journal.open(disk, folder, clock)
+    with journal:
+        digest = journal.blobs.put(b"a large output")
+        journal.commit([Note(n=20, topic=digest)])
+    fork(disk, folder, B, clock)
+    now[0] += 1e6
+    delete(disk, folder)
+    assert disk.stat(f"{HOME}/blobs/{digest}").mtime == now[0]
+
+
 def fork_behind(disk: Disk, folder: str) -> Forked:
     """A fork of a fork, behind a turn of its own that begins with its record 13."""
     commit(disk, folder, *turn(13)[1:])

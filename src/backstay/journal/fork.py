@@ -266,10 +266,11 @@ def release(disk: Disk, folder: str, clock: Clock) -> list[str]:
 
 def _keep_blobs(disk: Disk, folder: str) -> None:
     """Make young what the copied records name: a sweep may have passed by the forks already."""
-    from backstay.journal.space import named_blobs  # which knows what this is for
+    from backstay.journal.space import names_in, with_named_by  # they stand above
 
-    blobs = Blobs(disk, home_of(folder), "")
-    for name in named_blobs(disk, folder):
+    home = home_of(folder)
+    blobs = Blobs(disk, home, "")
+    for name in with_named_by(disk, home, names_in(disk, journal_path(folder))):
         try:
             disk.touch(blobs.path(name))
         except Absent:
