@@ -40,7 +40,8 @@ def test_files_from_the_root_down_with_the_users_own_first(home: Path, project: 
     assert order(found.text, "personal", "at the root", "in a", "in b")
     assert "above" not in found.text
     assert "beside" not in found.text
-    assert found.text.startswith(f"# AGENTS.md instructions for {project}/a/b\n\n<INSTRUCTIONS>\n")
+    assert found.text.startswith(f"# AGENTS.md instructions for {project}/a/b\n\nThese hold from")
+    assert found.text.count("\n<INSTRUCTIONS>\n") == 1
     assert found.text.endswith("\n</INSTRUCTIONS>")
     assert f"From {project}/a/AGENTS.md:" in found.text
     assert found.warnings == []

@@ -16,6 +16,10 @@ NAMES: Final = ("AGENTS.override.md", "AGENTS.md")
 OWN_LIMIT: Final = 32 * 1024
 """Bytes of the personal file in BACKSTAY_HOME."""
 
+_ORDER: Final = (
+    "These hold from here on, in place of any that were given before. Where two files disagree, "
+    "the later one counts."
+)
 GONE: Final = "no such file applies any more; what earlier ones said no longer holds."
 
 
@@ -85,7 +89,7 @@ class Documents:
             parts += self._project(folders(cwd))
         opening = f"{OPENINGS[DOCUMENTS]}{cwd}"
         inside = "\n\n".join(parts).replace("</INSTRUCTIONS>", "</ INSTRUCTIONS>")
-        self.text = f"{opening}\n\n<INSTRUCTIONS>\n{inside}\n</INSTRUCTIONS>" if parts else ""
+        self.text = f"{opening}\n\n{_ORDER}\n\n<INSTRUCTIONS>\n{inside}\n</INSTRUCTIONS>" if parts else ""
         """The message, or "" where there is nothing to say."""
         self.gone = f"{opening}: {GONE}"
         """The message where there was something to say before."""

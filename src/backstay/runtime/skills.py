@@ -29,6 +29,7 @@ _MOST: Final = 200
 _INTRODUCTION: Final = """\
 Each skill is a file of instructions for a kind of task. When a task fits a description, or the user
 names a skill, read its file before you begin, and follow it. Paths in it are relative to its folder.
+This list takes the place of any before it.
 """
 _GONE: Final = "There are no skills any more; the list above no longer holds.\n"
 
