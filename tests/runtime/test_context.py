@@ -243,3 +243,48 @@ def test_the_place_is_said_in_few_lines(project: Path) -> None:
     outside = environment(str(project.parent), "/bin/sh", ())
     assert "git_repository" not in outside
     assert time.strftime("%Y-%m-") in outside
+
+
+def test_a_compaction_keeps_what_was_told(project: Path, home: Path) -> None:
+    """Behind it rules and place still stand, and are not told again: by this process or the next."""
+    (project / "AGENTS.md").write_text("Be kind.")
+    story = Story(project, home, [])
+
+    async def shortened(session: Session) -> watch.Finished:
+        for number in range(6):
+            await session.prompt(f"{number}: " + "word " * 2000)
+        assert (await session.compact()).outcome == "compacted"
+        return await session.prompt("behind it")
+
+    answers = [response(message("answer " * 500)) for _ in range(6)]
+    script = [*answers, response(message("A summary.")), response(message("done"))]
+    behind = story.goes_on(shortened, *script)
+    for items in (behind, story.goes_on(prompt("more"))):
+        told = [topic for topic in topics(items) if topic != "user"]
+        assert sorted(told) == ["documents", "environment"]
+    (project / "AGENTS.md").write_text("Be strict.")
+    changed = texts(story.goes_on(prompt("and more")), "documents")
+    assert ["Be kind." in changed[0], "Be strict." in changed[1]] == [True, True]
+
+
+def test_a_fork_knows_what_was_told_up_to_its_turn(project: Path, home: Path) -> None:
+    """What was told behind that turn is news to it; the rest is not said again."""
+    rules = project / "AGENTS.md"
+    rules.write_text("Be kind.")
+    story = Story(project, home, [])
+    first = story.goes_on(prompt())
+    rules.write_text("Be strict.")
+    story.goes_on(prompt("more"))
+    story.server = chaos.ChaosServer([response(message("done"))], strict=True)
+
+    async def fork() -> None:
+        settings = story.settings()
+        session = await Session.fork(settings, story.id, story.events.append, turn=1)
+        assert (await session.prompt("otherwise")).outcome == "completed"
+        await session.close()
+
+    with story.server:
+        asyncio.run(fork())
+    items = story.inputs()[0]
+    assert topics(items) == [*topics(first), "documents", "user"]
+    assert "Be strict." in texts(items, "documents")[1]
