@@ -641,6 +641,24 @@ def test_an_answer_may_have_a_form_and_a_prompt_an_image(tmp_path: Path, home: P
     assert [part["type"] for part in first["input"][-1]["content"]][-1] == "input_image"
 
 
+def test_a_session_is_forked_behind_a_turn(home: Path) -> None:
+    """The fork knows that turn and none behind it; the other session stays as it is."""
+    desk = Desk(home, [response(message(text)) for text in ("a", "b", "c")])
+
+    async def work() -> None:
+        agent = desk.agent()
+        first = await agent.ask("one")
+        await agent.ask("two", first.session_id)
+        fork = agent.fork(first.session_id, turn=1)
+        assert (await agent.ask("three", fork)).session_id == fork != first.session_id
+        with pytest.raises(UsageError, match="has no turn 3"):
+            agent.fork(first.session_id, turn=3)
+
+    desk.run(work)
+    said = str(desk.server.bodies[2]["input"])
+    assert ["'one'" in said, "'two'" in said, "'three'" in said] == [True, False, True]
+
+
 def test_it_works_without_an_event_loop_of_ones_own(home: Path) -> None:
     """`ask_sync` in a plain program."""
     desk = Desk(home, [response(message("a"))])

@@ -155,6 +155,19 @@ class Agent:
         """A session to be opened with `async with`: a new one, or an earlier one by its id."""
         return Session(self, session)
 
+    def fork(self, session: str, turn: int | None = None) -> str:
+        """Make a session that goes on behind a turn of another one, and give its id.
+
+        session: the id of the other one, which stays as it is and may be running.
+        turn: counted from 1; by default the last that has ended.
+
+        Nothing runs and nothing is copied. Raises `UnknownSession`, `EmptySession`, `NewerFormat`,
+        `StorageError`, `UsageError` for a turn that is not there or has not ended.
+        """
+        from backstay.runtime.forking import make_fork
+
+        return make_fork(self.home, session, turn).id
+
     async def run(
         self,
         session: "Session | str | None" = None,
