@@ -191,3 +191,22 @@ def test_every_draft_and_a_schema_of_any_answer(tmp_path: Path) -> None:
     long = schema.mismatch(msgspec.json.encode("x" * 5000).decode(), {"type": "integer"})
     assert len(long) < 400
     assert os.linesep not in long
+
+
+def test_a_compaction_carries_the_schema_of_its_turn(tmp_path: Path, home: Path) -> None:
+    """The next process reads back to the compaction only, and still asks for the form."""
+    answers = [response(message("answer " * 500)) for _ in range(6)]
+    script = [*answers, chaos.http_error(401), response(message("A summary."))]
+    bench = Bench(tmp_path, home, script)
+
+    async def shortened(session: Session) -> str:
+        for number in range(6):
+            await session.prompt(f"{number}: " + "word " * 2000)
+        assert (await session.prompt("go", schema=COUNT)).outcome == "failed"
+        return (await session.compact()).outcome
+
+    assert bench.run(shortened) == "compacted"
+    reopen(bench, [response(message(RIGHT))])
+    ended = bench.run(resume, name=bench.id)
+    assert (ended.outcome, ended.mismatch) == ("completed", "")
+    assert forms(bench) == [FORM]
