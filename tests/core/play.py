@@ -9,6 +9,7 @@ from typing import Final
 
 from backstay.core import commands as c
 from backstay.core import events as e
+from backstay.core.budget import Budget
 from backstay.core.dialect import Dialect
 from backstay.core.items import Item, message, message_text
 from backstay.core.record import Known, Output
@@ -62,6 +63,9 @@ SUMMARIES: Final = (
 """How a request for a summary can end."""
 
 
+BUDGETS: Final = (Budget(), Budget(), Budget(steps=2), Budget(tokens=2))
+
+
 class Play:
     """One run. `step` does something; `come_to_rest` ends all that is under way."""
 
@@ -74,6 +78,7 @@ class Play:
             dialect=DIALECTS[pick(len(DIALECTS))],
             policy=policy,
             compact_at=(None, None, 400)[pick(3)],
+            budget=BUDGETS[pick(len(BUDGETS))],
         )
         self.results: dict[int, str] = {}
         """The true result of each effect that has ended."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import msgspec
 
 from backstay.core import events as e
+from backstay.core.budget import used_up
 from backstay.core.commands import Adopt, Append, Command, Finish, Probe, Send, StartCall
 from backstay.core.history import History
 from backstay.core.items import (
@@ -123,6 +124,7 @@ class Watched:
             if isinstance(record, Attempt):
                 turn = self.turn.history.turns[record.turn]
                 assert turn.end is None, "that turn is over"
+                assert not used_up(self.turn.rules.budget, turn), "beyond its budget"
                 assert all(one.record.step <= record.step for one in turn.attempts)
             self.world.records.append(record)
 
