@@ -92,7 +92,7 @@ _HELP: Final[dict[str, Literal["resume", "fork"]]] = {"resume": "resume", "fork"
 class Run(msgspec.Struct, kw_only=True):
     """What a command line asks for: a new session, or one to go on with."""
 
-    action: Literal["new", "resume", "continue", "fork"] = "new"
+    action: Literal["new", "resume", "continue", "fork", "compact"] = "new"
     session: str = ""
     last: bool = False
     any_folder: bool = False
@@ -121,7 +121,7 @@ class Run(msgspec.Struct, kw_only=True):
     """`max_steps`, `max_tokens` and `max_cost` as overrides, those that were given."""
     notes: list[str] = []
     """What was asked for and is not done, one line each."""
-    help: Literal["", "exec", "resume", "continue", "fork"] = ""
+    help: Literal["", "exec", "resume", "continue", "fork", "compact"] = ""
     version: bool = False
 
 
@@ -170,6 +170,21 @@ def parse_continue(argv: Sequence[str]) -> Run:
         raise UsageError("continue takes a session and no prompt (that is: backstay resume ID ...)")
     run = _common(given)
     run.action = "continue"
+    run.session = given.words[0] if given.words else ""
+    run.last = not run.session
+    run.any_folder = given.has("all")
+    return run
+
+
+def parse_compact(argv: Sequence[str]) -> Run:
+    """The command line behind `compact`: a session or --last, and no prompt."""
+    given = read(argv, EXEC, "compact")
+    if given.has("help"):
+        return Run(help="compact")
+    if len(given.words) != 1 - given.has("last"):
+        raise UsageError("compact takes one session, or --last")
+    run = _common(given)
+    run.action = "compact"
     run.session = given.words[0] if given.words else ""
     run.last = not run.session
     run.any_folder = given.has("all")

@@ -9,19 +9,29 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from backstay.cli import calls
-from backstay.cli.kept import Past, Totals
+from backstay.cli.kept import Past, Totals, compacted
 from backstay.cli.shown import Shown
 from backstay.cli.sink import Sink
 from backstay.cli.terminal import BOLD, DIM, GREEN, RED, YELLOW, Style, dollars, harmless, one_line
 from backstay.core.items import Item, kind, message_text, tool_name
 from backstay.core.kept import Kept, is_answer, last_message, reasoning_text
 from backstay.core.mend import said
-from backstay.core.record import Attempt, AttemptEnd, Call, ItemRecord, Known, Output, Repair
+from backstay.core.record import (
+    Attempt,
+    AttemptEnd,
+    Call,
+    Compaction,
+    ItemRecord,
+    Known,
+    Output,
+    Repair,
+)
 from backstay.core.retry import explain
 from backstay.core.usage import Price
 from backstay.runtime.watch import (
     Answered,
     Began,
+    Compacting,
     Finished,
     Noticed,
     Printed,
@@ -116,6 +126,9 @@ class Human:
                 self._printed(call, data)
             case Waiting(wait):
                 self._wait(wait.seconds, f"({wait.tries} of {wait.limit}): {explain(wait.outcome)}")
+            case Compacting(reason):
+                self._now("making the conversation shorter")
+                self._line(f"the conversation is made shorter: {harmless(reason)}", DIM)
             case Noticed(text, level):
                 self._line(harmless(text), *((YELLOW,) if level == "warning" else (DIM,)))
             case _:
@@ -138,7 +151,7 @@ class Human:
         if self._held:
             self._answer(self._held)
         took = _duration(self._clock() - self._began)
-        if ended.outcome == "completed":
+        if ended.outcome in ("completed", "compacted"):
             self._line(f"done in {took}", GREEN)
         else:
             word = "stopped by the disk" if ended.outcome == "storage" else ended.outcome
@@ -146,6 +159,13 @@ class Human:
         self._line(self._tokens(), DIM)
         if again:
             self._line(again, DIM)
+
+    def next_turn(self) -> None:
+        self._line("next: the prompt that was queued", DIM)
+        self._began = self._clock()
+        self._totals = Totals()
+        self._text, self._held, self.answer = {}, "", ""
+        self._resuming = False
 
     def failed(self, message: str) -> None:
         self._clear()
@@ -164,6 +184,9 @@ class Human:
             self._output(record)
         elif isinstance(record, AttemptEnd):
             self._totals.take(record)
+        elif isinstance(record, Compaction):
+            self._totals.take(record)
+            self._line(harmless(compacted(record)), DIM)
         elif isinstance(record, Repair) and (line := said(record)):
             self._line(harmless(line), YELLOW)
 
@@ -200,7 +223,8 @@ class Human:
         turn = self._past.turn(ended.turn)
         if turn is None:
             return
-        self._totals.recall(turn)
+        for record in self._past.uses(ended.turn):
+            self._totals.take(record)
         if not self.answer and ended.outcome == "completed":
             self.answer = self._held = last_message(turn)
 

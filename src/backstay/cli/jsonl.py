@@ -11,13 +11,14 @@ from typing import Any
 import msgspec
 
 from backstay.cli import calls
-from backstay.cli.kept import Past, Totals
+from backstay.cli.kept import Past, Totals, compacted
 from backstay.core.items import Item, kind, message_text, tool_name
 from backstay.core.kept import Kept, is_answer, last_message, reasoning_text
 from backstay.core.mend import said
 from backstay.core.record import (
     AttemptEnd,
     Call,
+    Compaction,
     ItemRecord,
     Known,
     Output,
@@ -87,6 +88,8 @@ class JsonLines:
         if ended.outcome == "nothing":
             self._emit("error", message=f"nothing to continue: {ended.reason}")
             return
+        if ended.outcome == "compacted":
+            return
         self._begin_turn()
         if self._resuming:
             self._recall(ended)
@@ -103,6 +106,12 @@ class JsonLines:
             "turn.failed", error={"message": message}, outcome=ended.outcome, code=ended.code
         )
 
+    def next_turn(self) -> None:
+        self._turn_started = self._resuming = False
+        self._totals = Totals()
+        self._plan, self._plan_items = "", []
+        self.answer = ""
+
     def failed(self, message: str) -> None:
         self._emit("error", message=message)
         if self._turn_started:
@@ -113,7 +122,8 @@ class JsonLines:
         turn = self._past.turn(ended.turn)
         if turn is None:
             return
-        self._totals.recall(turn)
+        for record in self._past.uses(ended.turn):
+            self._totals.take(record)
         if not self.answer and ended.outcome == "completed":
             self._say(last_message(turn), None)
 
@@ -128,8 +138,24 @@ class JsonLines:
             self._output(record)
         elif isinstance(record, AttemptEnd):
             self._totals.take(record)
+        elif isinstance(record, Compaction):
+            self._compacted(record)
         elif isinstance(record, Repair) and (line := said(record)):
             self._error(line)
+
+    def _compacted(self, record: Compaction) -> None:
+        """The item types of Codex have none for this."""
+        self._totals.take(record)
+        self._item(
+            "item.completed",
+            self._id(record.n),
+            "context_compaction",
+            text=compacted(record),
+            reason=record.reason,
+            before=record.before,
+            after=record.after,
+            record=record.n,
+        )
 
     def _begin_turn(self) -> None:
         if not self._turn_started:

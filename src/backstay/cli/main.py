@@ -22,6 +22,7 @@ COMMANDS = (
     ("resume ID|--last [PROMPT]", "the same"),
     ("fork ID|--last [PROMPT]", "a new session behind a turn of another (exec fork: the same)"),
     ("continue [ID]", "finish the cut turn of a session, by default of the newest one here"),
+    ("compact ID|--last", "replace a session's conversation by a shorter one, with a summary"),
     ("sessions [list]", "list the sessions of this folder, or with --all of every folder"),
     ("sessions show ID", "what a session's journal holds, damage included; its cost"),
     ("sessions search WORDS", "find turns by what was asked, said or run"),
@@ -76,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
 def _dispatch(argv: Sequence[str]) -> int:
     command, rest = (argv[0], argv[1:]) if argv else ("", [])
     match command:
-        case "exec" | "e" | "resume" | "continue" | "fork":
+        case "exec" | "e" | "resume" | "continue" | "fork" | "compact":
             return _turn(command, rest)
         case "sessions":
             from backstay.cli.sessions import main as sessions
@@ -116,6 +117,7 @@ def _turn(command: str, rest: Sequence[str]) -> int:
     parse = {
         "resume": arguments.parse_resume,
         "continue": arguments.parse_continue,
+        "compact": arguments.parse_compact,
         "fork": arguments.parse_fork,
     }.get(command, arguments.parse_exec)
     asked = parse(rest)
@@ -181,6 +183,11 @@ def _command_help(command: str) -> str:
         "continue": (
             "usage: backstay continue [OPTIONS] [ID|--last]\n\n"
             "Finish the cut turn of a session, by default of the newest one in this folder.\n"
+        ),
+        "compact": (
+            "usage: backstay compact [OPTIONS] ID|--last\n\n"
+            "Replace what the model is sent of a session by a shorter conversation: your messages\n"
+            "and a summary of the rest. The journal keeps everything.\n"
         ),
     }[command]
     return (

@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from backstay.runtime.attached import Attached
     from backstay.runtime.schema import Schema
 
-_CODES: Final = {"completed": 0, "failed": 1, "superseded": 1, "storage": 4, "nothing": 2}
+_CODES: Final = {
+    "completed": 0,
+    "failed": 1,
+    "superseded": 1,
+    "storage": 4,
+    "nothing": 2,
+    "compacted": 0,
+}
 _LIVE_TICK: Final = 0.2
 _TICK: Final = 1.0
 """Seconds between two looks at the clock, on a terminal and elsewhere."""
@@ -67,7 +74,7 @@ class _Conversation:
         self._schema = _schema(asked.schema)
         self._images = self._attach()
         self._prompt = ""
-        if asked.action != "continue":
+        if asked.action not in ("continue", "compact"):
             self._prompt = read_prompt(asked.prompt, optional=asked.action != "new")
         if self._images and not self._prompt:
             raise UsageError("-i needs a prompt: as an argument behind --, or on stdin")
@@ -77,6 +84,11 @@ class _Conversation:
             )
         self._every = _TICK
         self._face = self._make_face()
+        self._current = 0
+        """The turn that runs, once its first attempt is recorded."""
+        self._over: TurnEnd | None = None
+        self._answer: str | None = None
+        """That of the turn that was asked for, once another one has begun."""
 
     async def run(self) -> int:
         """Open the session, run the turn, close the session, say how it went."""
@@ -87,7 +99,9 @@ class _Conversation:
             self._opened(session)
             turn = self._turn(session)
             with _Ticking(self._tick, self._every):
-                ended = await turn
+                ended = last = await turn
+                while (other := await session.next_turn()) is not None:
+                    last = other
                 lines = await session.close()
         except BackstayError as error:
             self._failed(str(error))
@@ -98,6 +112,8 @@ class _Conversation:
         return self._ended(ended, lines)
 
     def _turn(self, session: Session) -> Coroutine[None, None, Finished]:
+        if self._asked.action == "compact":
+            return session.compact()
         if not self._prompt:
             return session.resume()
         return session.prompt(self._prompt, images=self._images, schema=self._schema)
@@ -191,7 +207,7 @@ class _Conversation:
 
     def _make_face(self) -> Face:
         """The one output that is used is loaded."""
-        resuming = not self._prompt
+        resuming = not self._prompt and self._asked.action != "compact"
         if self._asked.json:
             from backstay.cli.jsonl import JsonLines
 
@@ -254,13 +270,37 @@ class _Conversation:
 
     # After
 
-    def _ended(self, ended: Finished, lines: list[str]) -> int:
-        self._face.ended(ended, lines, self._again())
+    def _watched(self, event: WatchEvent) -> None:
+        """One turn after the other, where prompts were queued."""
+        if isinstance(event, Recorded):
+            self._follow(event.record)
+        self._face(event)
+
+    def _follow(self, record: Known) -> None:
+        if isinstance(record, TurnEnd) and record.turn == self._current:
+            self._over = record
+        if not isinstance(record, Attempt):
+            return
+        over = self._over
+        if over is not None and record.turn != self._current:
+            if self._answer is None:
+                self._answer = self._face.answer
+            self._face.ended(Finished(over.turn, over.outcome, over.reason), [], "")
+            self._face.next_turn()
+        self._current, self._over = record.turn, None
+
+    def _ended(self, ended: Finished, last: Finished, lines: list[str]) -> int:
+        """`ended` is the turn that was asked for, `last` the last one that was queued meanwhile."""
+        if self._asked.action == "compact" and ended.outcome == "nothing":
+            self._say(ended.reason)
+            return 0
+        self._face.ended(last, lines, self._again())
+        answer = self._face.answer if self._answer is None else self._answer
         code = _CODES.get(ended.outcome, self._signals.code)
         if ended.outcome == "nothing":
             self._say(f"backstay: nothing to continue: {ended.reason}; give a prompt")
         elif ended.outcome == "completed" and self._asked.output:
-            code = self._write_answer(self._face.answer)
+            code = self._write_answer(answer)
         elif code and self._asked.json:
             self._say("; ".join(filter(None, (f"backstay: {ended.reason}", self._again()))))
         if ended.mismatch:

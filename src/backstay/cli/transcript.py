@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from backstay.cli import calls
-from backstay.cli.kept import Totals
+from backstay.cli.kept import Totals, compacted
 from backstay.cli.terminal import dollars, harmless
 from backstay.core.items import kind, message_text
 from backstay.core.kept import reasoning_text
@@ -26,6 +26,7 @@ from backstay.core.record import (
     TurnEnd,
     Unknown,
 )
+from backstay.core.summary import is_summary
 from backstay.core.told import spoken, told
 from backstay.core.usage import Price, Usage, cost
 from backstay.journal.texts import turn_order
@@ -146,7 +147,9 @@ def _event(record: AnyRecord) -> Iterator[str]:
         case Fork():
             yield f"a fork: what stands above is of session {harmless(record.origin.parent)}"
         case Compaction():
-            yield f"compacted to {len(record.items)} items"
+            yield harmless(compacted(record))
+            for item in filter(is_summary, record.items):
+                yield from _indented(message_text(item))
         case Repair():
             yield f"repair ({harmless(record.action)}): {harmless(record.reason)}"
         case Note():
