@@ -11,7 +11,7 @@ import pytest
 from backstay.core.record import Compaction
 from backstay.core.usage import Usage
 from backstay.journal import PosixDisk, list_sessions
-from backstay.journal.catalogue import FILE, LOCK, Catalogue, Hit, Spent, forget, use
+from backstay.journal.catalogue import FILE, LOCK, VERSION, Catalogue, Hit, Spent, forget, use
 from backstay.journal.label import Label, write_label
 from backstay.journal.place import Place
 from backstay.journal.sessions import Entry
@@ -27,6 +27,7 @@ class Seen:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.warnings: list[str] = []
+        self.patience = 5.0
         self.read: list[int] = []
         """How many sessions each reading was told to be of."""
 
@@ -37,7 +38,7 @@ class Seen:
             catalogue.update(self._told)
             return catalogue.entries(place, limit)[0]
 
-        return use(str(self.home), work, self.warnings.append)
+        return use(str(self.home), work, self.warnings.append, patience=self.patience)
 
     def ids(self, place: Place = EVERYWHERE) -> list[str]:
         """The ids of the listing."""
@@ -218,6 +219,7 @@ def test_a_broken_file_is_made_anew(seen: Seen, damage: object) -> None:
     assert seen.warnings == []
     with sqlite3.connect(seen.home / FILE) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert database.execute("PRAGMA user_version").fetchone() == (VERSION,)
     database.close()
 
 
@@ -261,6 +263,7 @@ def test_a_full_disk_costs_the_file_alone(small_disk: Path) -> None:
 def test_another_process_is_waited_for(seen: Seen) -> None:
     """A catalogue that is in use for long is done without."""
     seen.entries()
+    seen.patience = 0.1
     fd = os.open(seen.home / LOCK, os.O_RDWR)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
@@ -270,6 +273,20 @@ def test_another_process_is_waited_for(seen: Seen) -> None:
     assert "another process" in seen.warnings[0]
     seen.entries()
     assert len(seen.warnings) == 1
+
+
+def test_a_kill_in_the_middle_of_a_build_costs_nothing(seen: Seen) -> None:
+    """What was not committed is built the next time; the file is sound."""
+    ours = os.fork()
+    if not ours:
+
+        def killed(*_: int) -> None:
+            os.kill(os.getpid(), 9)
+
+        use(str(seen.home), lambda catalogue: catalogue.update(killed), print)
+    assert os.waitpid(ours, 0)[1] == 9
+    assert seen.entries() == list_sessions(PosixDisk(), str(seen.home))
+    assert (seen.warnings, seen.read) == ([], [3])
 
 
 def test_what_is_forgotten_leaves_no_text(seen: Seen) -> None:

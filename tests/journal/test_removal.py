@@ -94,6 +94,7 @@ def test_where_the_trash_can_not_be_made_nothing_is_deleted(home: Path) -> None:
     with pytest.raises(StorageError):
         delete(DISK, str(home), str(folder), time.time)
     assert len(list_sessions(DISK, str(home))) == 1
+    assert not (folder / "deleting").exists()
     fork(DISK, str(folder), uuid7(time.time(), bytes(10)), time.time)
 
 

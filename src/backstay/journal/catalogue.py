@@ -28,7 +28,7 @@ from backstay.journal.texts import read_texts
 FILE: Final = "catalogue.sqlite"
 LOCK: Final = "catalogue.lock"
 VERSION: Final = 1
-_WAIT: Final = 1.0
+_PATIENCE: Final = 5.0
 """Seconds that another process may use it; then it is done without."""
 _PAUSE: Final = 0.02
 _COMMIT_EVERY: Final = 1.0
@@ -115,23 +115,22 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
 class Catalogue:
     """An open catalogue; `opened` is the way in."""
 
-    def __init__(self, home: str, database: sqlite3.Connection) -> None:
+    def __init__(self, home: str, database: sqlite3.Connection, there: "list[_Seen]") -> None:
         self._home = home
         self._db = database
-        self.ids: list[str] = []
-        """The ids of all sessions, sorted; set by `update`."""
+        self._there = there
+        self.ids = sorted(seen.id for seen in there)
+        """The ids of all sessions, sorted."""
 
     def update(self, progress: Progress) -> None:
         """Bring the listing up to date: of each session that changed head and tail are read."""
         known = dict(self._db.execute("SELECT id, stamp FROM sessions"))
         changed: list[_Seen] = []
         gone = set(known)
-        for seen in _scan(self._home):
+        for seen in self._there:
             gone.discard(seen.id)
-            self.ids.append(seen.id)
             if known.get(seen.id) != seen.stamp:
                 changed.append(seen)
-        self.ids.sort()
         if not changed and not gone:
             return
         with self._steps(progress, len(changed)) as step:
@@ -258,16 +257,23 @@ class Catalogue:
             raise
 
 
-def use(home: str, work: Callable[[Catalogue], Result], warn: Callable[[str], None]) -> Result:
+def use(
+    home: str,
+    work: Callable[[Catalogue], Result],
+    warn: Callable[[str], None],
+    *,
+    patience: float = _PATIENCE,
+) -> Result:
     """Do something with the catalogue of a home, rebuilt if it is broken.
 
     Where it can't be kept on disk it is made in memory, for this once, and one line says so.
     Raises `Unavailable` where that is not possible either.
     """
+    there = list(_scan(home))  # before the lock is taken: it is most of a list's time
     why = ""
     if os.path.isdir(sessions_root(home)):
         try:
-            return _on_disk(home, work)
+            return _on_disk(home, work, there, patience)
         except (sqlite3.Error, OSError, _Broken) as error:
             why = str(error) or type(error).__name__
     if why:
@@ -275,7 +281,7 @@ def use(home: str, work: Callable[[Catalogue], Result], warn: Callable[[str], No
     try:
         with _Closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
             _make(database)
-            return work(Catalogue(home, database))
+            return work(Catalogue(home, database, there))
     except sqlite3.Error as error:
         raise Unavailable(f"SQLite with FTS5 is needed, and it says: {error}") from None
 
@@ -294,7 +300,7 @@ def forget(home: str, ids: Iterable[str]) -> None:
             catalogue._db.execute("INSERT INTO texts (texts) VALUES ('optimize')")  # noqa: SLF001
 
     try:
-        _on_disk(home, work)
+        _on_disk(home, work, [], _PATIENCE)
     except (sqlite3.Error, OSError, _Broken):
         pass
 
@@ -353,20 +359,22 @@ def _storable(value: Any) -> Any:
     return value.encode("utf-8", "replace").decode().replace("\0", " ")
 
 
-def _on_disk(home: str, work: Callable[[Catalogue], Result]) -> Result:
-    with _Lock(os.path.join(home, LOCK)):
+def _on_disk(
+    home: str, work: Callable[[Catalogue], Result], there: list[_Seen], patience: float
+) -> Result:
+    with _Lock(os.path.join(home, LOCK), patience):
         try:
-            return _worked(home, work)
+            return _worked(home, work, there)
         except (sqlite3.Error, _Broken) as error:
             if not _is_broken(error):
                 raise
         _remove(os.path.join(home, FILE))
-        return _worked(home, work)
+        return _worked(home, work, there)
 
 
-def _worked(home: str, work: Callable[[Catalogue], Result]) -> Result:
+def _worked(home: str, work: Callable[[Catalogue], Result], there: list[_Seen]) -> Result:
     with _Closing(_connect(os.path.join(home, FILE))) as database:
-        return work(Catalogue(home, database))
+        return work(Catalogue(home, database, there))
 
 
 def _is_broken(error: Exception) -> bool:
@@ -423,8 +431,9 @@ class _Closing:
 class _Lock:
     """The one user of the catalogue. Raises `OSError` where it stays taken."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, patience: float) -> None:
         self._path = path
+        self._patience = patience
         self._fd = -1
 
     def __enter__(self) -> Self:
@@ -440,7 +449,7 @@ class _Lock:
         os.close(self._fd)
 
     def _take(self) -> None:
-        until = time.monotonic() + _WAIT
+        until = time.monotonic() + self._patience
         while True:
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
