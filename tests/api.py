@@ -51,6 +51,8 @@ SECTIONS: Final = {
     ),
 }
 """Every public name, in the order of the page."""
+WHERE: Final[dict[str, tuple[str, ...]]] = vars(backstay)["_WHERE"]
+"""The module of each public name."""
 _HIDDEN: Final = ("FunctionTool",)
 """Classes whose members are the protocol's: they are told of there."""
 
@@ -128,8 +130,7 @@ def _find(name: str) -> tuple[ast.AST, str]:
 
 
 def _module(name: str) -> str:
-    where: dict[str, tuple[str, ...]] = vars(backstay)["_WHERE"]
-    return next(module for module, names in where.items() if name in names)
+    return next(module for module, names in WHERE.items() if name in names)
 
 
 def _methods(node: ast.ClassDef) -> Iterator[Function]:

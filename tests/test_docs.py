@@ -225,7 +225,7 @@ def test_the_reference_is_that_of_the_code() -> None:
 def test_the_python_of_the_guide_is_whole() -> None:
     """Each block of docs/library.md compiles, and imports only public names."""
     page = (REPOSITORY / "docs" / "library.md").read_text()
-    names = set()
+    names: set[str] = set()
     for block in blocks(page, "python"):
         tree = compile(
             block, "library.md", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT

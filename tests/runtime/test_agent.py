@@ -1,5 +1,6 @@
 """The library: agents, sessions, events and hooks, against a provider that breaks."""
 
+import ast
 import asyncio
 import subprocess
 import sys
@@ -677,6 +678,16 @@ def test_every_public_name_is_there_and_importing_loads_none() -> None:
     assert all(getattr(backstay, name) is not None for name in backstay.__all__)
     kinds = {one.__name__ for one in Event.__subclasses__()}
     assert kinds < set(backstay.__all__)
+    stub = Path(backstay.__file__).with_suffix(".pyi").read_text()
+    where: dict[str, tuple[str, ...]] = vars(backstay)["_WHERE"]
+    declared = {
+        (node.module, alias.name)
+        for node in ast.parse(stub).body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert declared == {(module, name) for module in where for name in where[module]}
+    assert sorted(backstay.__all__) == ast.literal_eval(stub.partition("__all__ =")[2].strip())
     code = "import sys, backstay; print([m for m in sys.modules if m.startswith('backstay.')])"
     ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert ran.stdout == "[]\n"
