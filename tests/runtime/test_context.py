@@ -191,6 +191,17 @@ def test_what_is_cut_or_broken_is_told_to_the_user_once_a_session(
     assert second.startswith(f"{home}/skills/broken/SKILL.md is no skill: ")
 
 
+def test_warnings_are_no_more_than_one_can_read(project: Path, home: Path) -> None:
+    """Ten, and how many more there are."""
+    for number in range(25):
+        (home / "skills" / f"{number}").mkdir(parents=True)
+        (home / "skills" / f"{number}" / "SKILL.md").write_text("no")
+    story = Story(project, home, [])
+    story.goes_on(prompt())
+    assert len(story.warnings()) == 11
+    assert story.warnings()[-1] == "and 15 more warnings of this kind"
+
+
 def test_prompts_given_at_once_are_told_once(project: Path, home: Path) -> None:
     """The second is given before the first is recorded, and hears nothing twice."""
     (project / "AGENTS.md").write_text("Be kind.")

@@ -90,6 +90,21 @@ def test_links_out_of_the_project_are_not_followed(home: Path, project: Path) ->
     assert found.warnings == [f"{place}/one/SKILL.md is not read: it leads out of the project"]
 
 
+def test_a_folder_of_skills_outside_of_the_project_is_one_warning(
+    home: Path, project: Path
+) -> None:
+    """Not one for each skill in it."""
+    outside = project.parent / "outside"
+    for name in ("one", "two"):
+        skill(outside, name)
+    place = project / ".agents" / "skills"
+    place.parent.mkdir()
+    place.symlink_to(outside)
+    found = Skills(str(home), str(project))
+    assert found.text == ""
+    assert found.warnings == [f"{place} is not read: it leads out of the project"]
+
+
 def test_the_list_is_bounded(home: Path, project: Path) -> None:
     """What does not fit is counted, in the text and in a warning."""
     for number in range(20):
@@ -133,6 +148,14 @@ def test_a_prompt_brings_the_skills_that_it_names(home: Path, project: Path) -> 
         "skill:release",
         "skill:release-notes",
     ]
+
+
+def test_what_stands_on_stdin_beside_a_prompt_names_no_skill(home: Path, project: Path) -> None:
+    """A script in a diff is full of `$words`."""
+    skill(home / "skills", "release")
+    found = Skills(str(home), str(project))
+    assert list(found.named_in("review this\n\n<stdin>\n+ echo $release\n</stdin>")) == []
+    assert len(list(found.named_in("with $release\n\n<stdin>\n+ x\n</stdin>"))) == 1
 
 
 def test_a_long_skill_that_is_named_is_cut_and_says_so(home: Path, project: Path) -> None:

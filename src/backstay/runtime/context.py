@@ -6,6 +6,7 @@ what has changed is said in full, in a new item behind everything else.
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from backstay.core.items import Item
 from backstay.core.record import AnyRecord, scrub
@@ -13,6 +14,8 @@ from backstay.core.told import DOCUMENTS, ENVIRONMENT, OPENINGS, SKILLS, Told, n
 from backstay.runtime.documents import Documents, repository
 from backstay.runtime.settings import Settings
 from backstay.runtime.skills import Skills
+
+MOST_WARNINGS: Final = 10
 
 
 class Context:
@@ -48,11 +51,17 @@ class Context:
         ]
         for topic, text in skills.named_in(prompt):
             items += self._new(topic, text)
-        for warning in (*documents.warnings, *skills.warnings):
-            if warning not in self._warned:
-                self._warned.add(warning)
-                self._notice(warning)
+        self._warn([*documents.warnings, *skills.warnings])
         return items
+
+    def _warn(self, warnings: list[str]) -> None:
+        """Each once a session, and no more than a person can read."""
+        new = [warning for warning in warnings if warning not in self._warned]
+        self._warned.update(new)
+        for warning in new[:MOST_WARNINGS]:
+            self._notice(warning)
+        if len(new) > MOST_WARNINGS:
+            self._notice(f"and {len(new) - MOST_WARNINGS} more warnings of this kind")
 
     def _new(self, topic: str, text: str, gone: str = "") -> list[Item]:
         """The message, if the model does not know it; of what was never there nothing is said."""

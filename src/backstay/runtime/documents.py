@@ -16,6 +16,7 @@ NAMES: Final = ("AGENTS.override.md", "AGENTS.md")
 OWN_LIMIT: Final = 32 * 1024
 """Bytes of the personal file in BACKSTAY_HOME."""
 
+LEADS_OUT: Final = "it leads out of the project"
 _ORDER: Final = (
     "These hold from here on, in place of any that were given before. Where two files disagree, "
     "the later one counts."
@@ -53,16 +54,20 @@ def folders(cwd: str) -> list[str]:
     return found
 
 
+def leads_out(path: str, root: str) -> bool:
+    """Whether a path, its links resolved, is outside of a folder; "" is no folder to stay in."""
+    return bool(root) and os.path.commonpath([os.path.realpath(path), root]) != root
+
+
 def read_text(path: str, limit: int, root: str = "") -> Text:
     """At most `limit` bytes of a regular file, undecodable ones replaced.
 
     With a `root` a path that leads out of it, by whatever link, is refused. Raises `OSError`, whose
     `strerror` says why.
     """
-    real = os.path.realpath(path)
-    if root and os.path.commonpath([real, root]) != root:
-        raise PermissionError(0, "it leads out of the project", path)
-    fd = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if leads_out(path, root):
+        raise PermissionError(0, LEADS_OUT, path)
+    fd = os.open(os.path.realpath(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         os.close(fd)
@@ -89,7 +94,9 @@ class Documents:
             parts += self._project(folders(cwd))
         opening = f"{OPENINGS[DOCUMENTS]}{cwd}"
         inside = "\n\n".join(parts).replace("</INSTRUCTIONS>", "</ INSTRUCTIONS>")
-        self.text = f"{opening}\n\n{_ORDER}\n\n<INSTRUCTIONS>\n{inside}\n</INSTRUCTIONS>" if parts else ""
+        self.text = (
+            f"{opening}\n\n{_ORDER}\n\n<INSTRUCTIONS>\n{inside}\n</INSTRUCTIONS>" if parts else ""
+        )
         """The message, or "" where there is nothing to say."""
         self.gone = f"{opening}: {GONE}"
         """The message where there was something to say before."""

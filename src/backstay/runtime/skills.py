@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from backstay.core.told import OPENINGS, SKILL, SKILLS
-from backstay.runtime.documents import Text, folders, read_text
+from backstay.runtime.documents import LEADS_OUT, Text, folders, leads_out, read_text
 
 FILE: Final = "SKILL.md"
 IN_PROJECT: Final = (os.path.join(".agents", "skills"), os.path.join(".backstay", "skills"))
@@ -21,6 +21,8 @@ LONGEST_DESCRIPTION: Final = 1024
 LONGEST_NAME: Final = 64
 LONGEST_BODY: Final = 32 * 1024
 """Bytes of a skill's file, where a prompt names it."""
+BESIDE: Final = "\n\n<stdin>\n"
+"""How `exec` begins what it appends to a prompt."""
 _HEAD: Final = 16 * 1024
 """Bytes in which the front matter has to end."""
 _MOST: Final = 200
@@ -62,7 +64,11 @@ class Skills:
         """The message where there was a list before."""
 
     def named_in(self, prompt: str) -> Iterator[tuple[str, str]]:
-        """The topic and the text of each skill that the prompt names as `$name`."""
+        """The topic and the text of each skill that the prompt names as `$name`.
+
+        What stands on stdin beside a prompt (a diff, a log) names none.
+        """
+        prompt = prompt.partition(BESIDE)[0]
         for skill in self._by_name.values():
             if _names(prompt, skill.name):
                 try:
@@ -75,7 +81,13 @@ class Skills:
     def _look(self, place: str, root: str) -> None:
         try:
             names = sorted(os.listdir(place))
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            self.warnings.append(f"{place} is not read: {error.strerror}")
+            return
+        if leads_out(place, root):
+            self.warnings.append(f"{place} is not read: {LEADS_OUT}")
             return
         if len(names) > _MOST:
             self.warnings.append(f"{place}: only the first {_MOST} entries are looked at")
