@@ -5,7 +5,7 @@ from pathlib import Path
 
 from backstay.core.record import AnyRecord, Prompt
 from backstay.core.usage import Usage
-from backstay.journal import PosixDisk
+from backstay.journal import PosixDisk, list_sessions
 from backstay.journal.fork import fork
 from backstay.journal.ids import uuid7
 from backstay.journal.removal import delete
@@ -54,6 +54,7 @@ def test_a_fork_has_its_own_words_and_usage(home: Path) -> None:
     usage = {"input_tokens": 5}
     folder = put(home, [head(), *turn(2, "shared", usage=usage)], 1)
     made = fork(DISK, str(folder), uuid7(time.time(), bytes(10)), time.time)
+    assert list_sessions(DISK, str(home))[0].prompt == "shared"
     own = turn(20, "own", usage=usage)
 
     with open(f"{made.folder}/journal.jsonl", "ab") as file:
@@ -62,6 +63,7 @@ def test_a_fork_has_its_own_words_and_usage(home: Path) -> None:
     assert [(turn.n, turn.prompt) for turn in texts.turns] == [(2, "own")]
     assert texts.usage == {"m": Usage(input_tokens=5)}
     assert texts.count == 2
+    assert list_sessions(DISK, str(home))[0].prompt == "own"
     delete(DISK, str(home), str(folder), time.time)
     texts = read_texts(DISK, made.folder)
     assert [(turn.n, turn.prompt) for turn in texts.turns] == [(1, "shared"), (2, "own")]

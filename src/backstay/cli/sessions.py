@@ -234,7 +234,7 @@ def _snippet(text: str, width: int, looks: Style) -> str:
 
 def _show(_: Given, words: list[str], home: str) -> int:
     from backstay.cli.transcript import Transcript, cost_of, unpriced, used
-    from backstay.journal.texts import spent, turn_order
+    from backstay.journal.texts import own_records, spent, turn_order
 
     folder = find(PosixDisk(), home, words[0])
     reading = look(PosixDisk(), folder)
@@ -249,7 +249,7 @@ def _show(_: Given, words: list[str], home: str) -> int:
     who = holder(lock_path(folder))
     if who is not None:
         print(f"running: {who}")
-    usage = spent(reading.records)
+    usage = spent(own_records(PosixDisk(), folder, reading.records))
     print(f"turns   {len(turn_order(reading.records))}")
     print(used(sum(usage.values(), Usage()), cost_of(usage, prices)))
     for model in unpriced(usage, prices):

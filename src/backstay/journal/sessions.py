@@ -19,13 +19,15 @@ from backstay.core.record import (
 )
 from backstay.errors import StorageError, UnknownSession, UsageError
 from backstay.journal.disk import Absent, Disk, File
-from backstay.journal.folders import journal_path, session_folder, sessions_root
+from backstay.journal.folders import home_of, journal_path, session_folder, sessions_root
 from backstay.journal.ids import is_id, is_prefix, seconds
 from backstay.journal.lines import Found, parts
 
 _STEPS: Final = (16 * 1024, 256 * 1024, 2 * 1024 * 1024)
 """Bytes of a head or a tail: more only where the fewer held no answer."""
 _LONGEST_TEXT: Final = 300
+_LONGEST_DESCENT: Final = 20
+"""Forks of forks that are gone back through for a prompt."""
 SHORTEST_PREFIX: Final = 8
 """Characters of an id that are enough to name it."""
 
@@ -146,8 +148,10 @@ def read_entry(disk: Disk, path: str, active: float) -> Entry:
     try:
         with disk.open(journal_path(path)) as file:
             size = file.size()
-            _fill_from_head(entry, file, size)
+            parent = _fill_from_head(entry, file, size)
             entry.ended = _how_it_ended(file, size)
+        if parent and not entry.prompt:
+            entry.prompt = _first_prompt(disk, home_of(path), parent)
     except Absent:
         pass
     except StorageError:
@@ -155,18 +159,36 @@ def read_entry(disk: Disk, path: str, active: float) -> Entry:
     return entry
 
 
-def _fill_from_head(entry: Entry, file: File, size: int) -> None:
+def _fill_from_head(entry: Entry, file: File, size: int) -> str:
+    """Gives the session that it was forked from, "" for none."""
+    parent = ""
     for step in _STEPS:
         for record in _records(file, 0, min(step, size)):
             if not entry.cwd and isinstance(record, Session | Prompt | Compaction):
                 entry.cwd = record.cwd
             if isinstance(record, Session):
                 entry.started = record.t or entry.started
+                parent = record.origin.parent if record.origin else parent
             if isinstance(record, Prompt):
                 entry.prompt = _text(record)
-                return
+                return parent
         if step >= size:
-            return
+            break
+    return parent
+
+
+def _first_prompt(disk: Disk, home: str, session: str) -> str:
+    """What a fork without a prompt of its own goes on from."""
+    for _ in range(_LONGEST_DESCENT):
+        entry = Entry(id=session, path="", started=0.0, active=0.0, ended="empty")
+        try:
+            with disk.open(journal_path(session_folder(home, session))) as file:
+                session = _fill_from_head(entry, file, file.size())
+        except (StorageError, ValueError):
+            break
+        if entry.prompt or not session:
+            return entry.prompt
+    return ""
 
 
 def _text(prompt: Prompt) -> str:

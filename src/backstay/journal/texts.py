@@ -65,15 +65,12 @@ def read_texts(disk: Disk, folder: str) -> Texts:
     """Read a session whole. What can't be read has no words."""
     try:
         records = look(disk, folder).records
-        own = _own_numbers(disk, folder, records)
+        own = own_records(disk, folder, records)
     except BackstayError:
-        records, own = [], None
+        records, own = [], []
     reader = _Reader(turn_order(records))
-    for record in records:
-        if own is None or record.n in own:
-            reader.take(record)
-        elif isinstance(record, Attempt):
-            reader.models[record.n] = record.model
+    for record in own:
+        reader.take(record)
     turns = sorted(reader.turns.values(), key=lambda turn: turn.n)
     title = read_label(disk, folder).title
     if title:
@@ -107,12 +104,13 @@ def turn_order(records: Iterable[AnyRecord]) -> dict[int, int]:
     return order
 
 
-def _own_numbers(disk: Disk, folder: str, records: list[AnyRecord]) -> set[int] | None:
-    """The records in the session's own file; None where there are no others."""
+def own_records(disk: Disk, folder: str, records: list[AnyRecord]) -> list[AnyRecord]:
+    """Those in the session's own file: of a fork not those that it shares. Raises `StorageError`."""
     if not any(isinstance(one, Session) and one.origin is not None for one in records):
-        return None
+        return records
     parts = walk(disk, journal_path(folder))
-    return {part.record.n for part in parts if isinstance(part, Found)}
+    own = {part.record.n for part in parts if isinstance(part, Found)}
+    return [record for record in records if record.n in own]
 
 
 class _Reader:
