@@ -38,7 +38,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     context_window: int | None = None
     """Tokens that the model can hold at once, where that is configured."""
     compact_at: int | None = None
-    """Tokens in use from which a session is compacted, where that is configured."""
+    """Tokens in use from which a session is compacted, where that is configured; 0: never."""
     instructions: str = ""
     """The system prompt of a new session; "" for Backstay's own."""
     personal: str = ""
