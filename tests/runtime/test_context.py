@@ -103,8 +103,9 @@ def test_a_turn_that_is_continued_hears_of_the_change(project: Path, home: Path)
     story = Story(project, home, [])
     story.goes_on(prompt(), chaos.http_error(401))
     (project / "AGENTS.md").write_text("Be strict.")
+    story.goes_on(resume, chaos.http_error(401))
     continued = story.goes_on(resume)
-    assert topics(continued)[-1] == "documents"
+    assert topics(continued).count("documents") == 2
     assert [one.topic for one in story.records() if isinstance(one, Note) and one.item] == [
         "documents"
     ]

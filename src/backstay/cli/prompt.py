@@ -5,6 +5,7 @@ import select
 import sys
 
 from backstay.errors import UsageError
+from backstay.runtime.skills import BESIDE
 
 _PATIENCE = 1.0
 """Seconds of silence on stdin before a person is told what is being waited for."""
@@ -31,7 +32,7 @@ def read_prompt(argument: str | None, *, optional: bool) -> str:
     beside = "" if terminal else _stdin("more input")
     if not beside.strip():
         return argument
-    return f"{argument}\n\n<stdin>\n{beside.rstrip()}\n</stdin>"
+    return f"{argument}{BESIDE}{beside.rstrip()}\n</stdin>"
 
 
 def _stdin(what: str) -> str:
