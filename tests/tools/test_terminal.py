@@ -238,6 +238,9 @@ def test_lack_of_a_terminal_is_explained(tmp_path: Path) -> None:
     async def work(one: Talk) -> None:
         await one.run(fails, tty=False, yield_time_ms=20_000)
         assert hint in one.said
+        await one.run("echo 'Output is not to a terminal'; sleep 300", tty=False)
+        assert one.running
+        assert hint in one.said
         await one.run(fails.replace("exit 1", "exit 0"), tty=False, yield_time_ms=20_000)
         assert hint not in one.said
         await one.run(fails, yield_time_ms=20_000)

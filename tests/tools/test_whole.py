@@ -122,6 +122,17 @@ def test_disk_that_has_no_room_is_not_the_outputs_end(tmp_path: Path) -> None:
     assert shown.whole.digests == []
 
 
+def test_characters_are_not_cut_in_two() -> None:
+    """Head and tail end and begin with whole characters."""
+    data = "\N{EURO SIGN}".encode() * 100
+    for most in range(20, 32):
+        shown = excerpt(Spooled(0, 300, (Piece(0, data),)), most)
+        head, between, tail = shown.text.split("\n")
+        assert {*head, *tail} == {"\N{EURO SIGN}"}
+        assert between == f"… {300 - 3 * len(head + tail)} bytes left out …"
+        assert len(head) == len(tail) == most // 2 // 3
+
+
 def test_long_lines_are_read_by_bytes(shelf: Shelf) -> None:
     """A range of lines is no use where a line is longer than an output may be."""
     line = whole(b"x" * 100_000, shelf.keep).line

@@ -40,8 +40,17 @@ QUIET: Final = {
 TERMINAL: Final = {"TERM": "xterm-256color"}
 """What a program may expect of a terminal of ours; nobody answers what it asks it."""
 
-_NO_TERMINAL: Final = ("not a terminal", "not a tty", "failed tty get", "not a TTY")
-"""How programs say at their end that they need one: vim, less, top, git, docker."""
+_NO_TERMINAL: Final = (
+    "not a terminal",
+    "not to a terminal",
+    "not a tty",
+    "not a TTY",
+    "failed tty get",
+    "EOF when reading a line",
+)
+"""How programs say that they lack one: tmux, vim, git, docker, top, Python's `input`."""
+_NEAR: Final = 500
+"""Characters from the beginning or the end of an output in which a program says what it lacks."""
 
 ENDED_BY: Final = {
     "itself": "",
@@ -104,11 +113,18 @@ def excerpt(spooled: Spooled, most: int, *, tty: bool = False, keep: Keep | None
     size = max(len(data), 0 if tty else spooled.end - spooled.begin)
     if len(data) <= most:
         return Excerpt(data.decode("utf-8", "replace"), size, Whole())
-    half = max(most // 2, 1)
-    head, tail = data[:half], data[-half:]
+    head, tail = _ends(data, max(most // 2, 1))
     between = f"\n… {size - len(head) - len(tail)} bytes left out …\n"
     text = head.decode("utf-8", "replace") + between + tail.decode("utf-8", "replace")
     return Excerpt(text, size, whole(data, keep, spooled.omitted))
+
+
+def _ends(data: bytes, most: int) -> tuple[bytes, bytes]:
+    """The first and the last `most` bytes, without characters that are cut in two."""
+    head, tail = data[:most], data[-most:]
+    torn = _torn(head)
+    inside = next((at for at, byte in enumerate(tail[:3]) if byte & 0xC0 != 0x80), 0)
+    return head[:-torn] if torn else head, tail[inside:]
 
 
 def _joined(spooled: Spooled) -> bytes:
@@ -184,7 +200,7 @@ def result(
         lines.append(f"Original token count: {shown.size // BYTES_PER_TOKEN}")
     if found is not None and found.spool_error:
         lines.append(f"Some of its output was lost: {found.spool_error}")
-    if found is not None and found.code and not tty and wants_terminal(shown.text):
+    if not tty and exit_code(found) != 0 and lacks_terminal(shown.text):
         lines.append("It seems to need a terminal: tty=true gives it one.")
     lines += [line for line in (note, shown.whole.line) if line]
     return Result(
@@ -196,9 +212,9 @@ def result(
     )
 
 
-def wants_terminal(text: str) -> bool:
-    """Whether the last lines of a command that failed say that it needs a terminal."""
-    return any(sign in text[-500:] for sign in _NO_TERMINAL)
+def lacks_terminal(text: str) -> bool:
+    """Whether a command says at the beginning or at the end of its output that it has none."""
+    return any(sign in part for part in (text[:_NEAR], text[-_NEAR:]) for sign in _NO_TERMINAL)
 
 
 def exit_code(found: Exit | None) -> int | None:
