@@ -27,6 +27,10 @@ class Face(Protocol):
         """The turn is over, and commands that it left are ended (`lines`); `again`: how to go on."""
         ...
 
+    def next_turn(self) -> None:
+        """Another turn begins behind the one that has ended: a prompt had been queued."""
+        ...
+
     def failed(self, message: str) -> None:
         """Something ended the run outside of a turn; stderr says what it was."""
         ...

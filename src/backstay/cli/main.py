@@ -27,6 +27,9 @@ COMMANDS = (
     ("sessions show ID", "what a session's journal holds, damage included; its cost"),
     ("sessions search WORDS", "find turns by what was asked, said or run"),
     ("sessions COMMAND", "rename, archive, delete, fork, gc, du"),
+    ("send ID [PROMPT]", "give a session a prompt; the process that runs it takes it up"),
+    ("interrupt ID", "stop the turn that another process runs"),
+    ("attach ID", "follow a session that another process runs"),
     ("ps", "commands of sessions that are still alive"),
     ("doctor --provider [NAME]", "what a provider supports, and how it misbehaves"),
     ("demo", "a cut stream and a kill -9, offline, and what is left of them: everything"),
@@ -83,6 +86,14 @@ def _dispatch(argv: Sequence[str]) -> int:
             from backstay.cli.sessions import main as sessions
 
             return sessions(rest)
+        case "send" | "interrupt":
+            from backstay.cli.inbox import interrupt_main, send_main
+
+            return (send_main if command == "send" else interrupt_main)(rest)
+        case "attach":
+            from backstay.cli.attach import main as attach
+
+            return attach(rest)
         case "ps":
             from backstay.cli.ps import main as ps
 

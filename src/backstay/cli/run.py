@@ -15,11 +15,12 @@ from backstay.cli.face import Face
 from backstay.cli.prompt import read_prompt
 from backstay.cli.signals import Signals
 from backstay.cli.sink import Sink
+from backstay.core.record import Attempt, Known, TurnEnd
 from backstay.errors import BackstayError, UnknownSession, UsageError
 from backstay.runtime.config import Loaded, default_home, load
 from backstay.runtime.session import Session
 from backstay.runtime.settings import Settings, settings
-from backstay.runtime.watch import Finished
+from backstay.runtime.watch import Finished, Recorded, WatchEvent
 
 if TYPE_CHECKING:
     from backstay.runtime.attached import Attached
@@ -100,7 +101,7 @@ class _Conversation:
             turn = self._turn(session)
             with _Ticking(self._tick, self._every):
                 ended = last = await turn
-                while (other := await session.next_turn()) is not None:
+                while self._asked.action != "compact" and (other := await session.next_turn()):
                     last = other
                 lines = await session.close()
         except BackstayError as error:
@@ -109,7 +110,7 @@ class _Conversation:
         except BaseException:
             self._failed("it ended unexpectedly")
             raise
-        return self._ended(ended, lines)
+        return self._ended(ended, last, lines)
 
     def _turn(self, session: Session) -> Coroutine[None, None, Finished]:
         if self._asked.action == "compact":
@@ -231,11 +232,11 @@ class _Conversation:
 
     async def _open(self) -> Session:
         if self._asked.action == "new":
-            return await Session.create(self._settings, self._face)
+            return await Session.create(self._settings, self._watched)
         if self._asked.action == "fork":
             turn = self._asked.turn
-            return await Session.fork(self._settings, self._which(), self._face, turn=turn)
-        return await Session.open(self._settings, self._which(), self._face)
+            return await Session.fork(self._settings, self._which(), self._watched, turn=turn)
+        return await Session.open(self._settings, self._which(), self._watched)
 
     def _only_fork(self) -> int:
         """A fork without a prompt is made, and nothing runs."""

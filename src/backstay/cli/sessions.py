@@ -16,7 +16,7 @@ from backstay.cli.options import Given, Option, columns, nearest, read, table
 from backstay.cli.sink import Sink
 from backstay.cli.terminal import BOLD, Style, harmless, one_line, style
 from backstay.core.usage import Price, Usage
-from backstay.errors import ConfigError, UsageError
+from backstay.errors import BackstayError, ConfigError, UsageError
 from backstay.journal import PosixDisk, holder, journal_path, lock_path, look
 from backstay.journal.label import read_label
 from backstay.journal.place import Place
@@ -170,8 +170,12 @@ def _as_json(entry: Entry, spent: Any, prices: Mapping[str, Price]) -> str:
 
 
 def _search(given: Given, words: list[str], home: str) -> int:
-    from backstay.journal import catalogue
-
+    try:
+        from backstay.journal import catalogue
+    except ImportError as error:
+        raise BackstayError(
+            f"searching needs Python's sqlite3, and there is none: {error}"
+        ) from None
     place, limit = _place(given), _count(given)
 
     def work(found: catalogue.Catalogue) -> tuple[list[catalogue.Hit], list[str]]:
@@ -283,7 +287,11 @@ def say(line: str) -> None:
 
 
 def _place(given: Given) -> Place:
-    return Place(None if given.has("all") else os.getcwd(), archived=given.has("archived"))
+    try:
+        here = None if given.has("all") else os.getcwd()
+    except OSError:
+        raise UsageError("this folder is gone: --all has the sessions of every folder") from None
+    return Place(here, archived=given.has("archived"))
 
 
 def _count(given: Given) -> int:

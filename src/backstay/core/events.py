@@ -105,6 +105,8 @@ class PromptGiven(msgspec.Struct):
     effort: str = ""
     schema: dict[str, Any] | None = None
     """The JSON Schema that the answer is to have."""
+    letter: str = ""
+    """The letter of the inbox that it came in; one that is on record already is not taken again."""
 
 
 class Continued(msgspec.Struct):

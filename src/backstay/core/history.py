@@ -41,6 +41,9 @@ from backstay.core.record import (
 
 DAMAGE: Final = "damage"
 """The `repair` action that states what was found wrong with the journal."""
+MOST_LETTERS: Final = 100
+CONTINUABLE: Final = ("failed", "interrupted")
+"""Outcomes of a turn that can be continued."""
 REOPENED: Final = "reopened"
 """The `note` topic that lets an ended turn go on."""
 COMMAND_ENDED: Final = "command_ended"
@@ -138,6 +141,8 @@ class History:
         self.turns: dict[int, TurnState] = {}
         self.queued: list[Prompt] = []
         """Accepted prompts whose turn has not begun."""
+        self.letters: list[str] = []
+        """The letters of the inbox that are on record, as far as they may still lie there."""
         self.turn: TurnState | None = None
         """The turn that began last, ended or not."""
         self.repairs: list[Repair] = []
@@ -177,6 +182,13 @@ class History:
                 call.start = Start(n=n, call=n, effect=f"{self.id}-{n}")
         return found
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether there is something to continue: a turn that is not over or was cut, a prompt."""
+        if self.turn is None or self.queued:
+            return bool(self.queued)
+        return self.turn.end is None or self.turn.end.outcome in CONTINUABLE
+
     def open_attempts(self) -> list[AttemptState]:
         """Attempts whose end is not recorded."""
         return [attempt for attempt in self.attempts.values() if attempt.end is None]
@@ -207,6 +219,8 @@ class History:
     def _prompt(self, record: Prompt) -> None:
         self._session(record)
         self.queued.append(record)
+        if record.letter:
+            self.letters = [*self.letters[-MOST_LETTERS:], record.letter]
 
     def _begin(self, number: int) -> TurnState:
         """The turn of that prompt, begun now unless it has."""
@@ -316,6 +330,7 @@ class History:
         self.attempts = {}
         self.calls = {n: call for n, call in self.calls.items() if _may_come_late(call)}
         self.queued = [one for one in record.carried if isinstance(one, Prompt)]
+        self.letters = list(record.letters)
         self.repairs = [one for one in record.carried if isinstance(one, Repair)]
         self.mends = add_up(self.repairs)
         self.shown, self.running = dict(record.shown), dict(record.running)

@@ -92,6 +92,8 @@ class Prompt(Record, tag="prompt"):
     format: int = FORMAT
     schema: dict[str, Any] | None = None
     """The JSON Schema that the turn's answer is to have."""
+    letter: str = ""
+    """The letter of the inbox that it came in."""
 
 
 class Attempt(Record, tag="attempt"):
@@ -271,6 +273,8 @@ class Compaction(Record, tag="compaction"):
     """Those of them that the model takes for running, each with the boot it was started in."""
     schema: dict[str, Any] | None = None
     """That of the turn that goes on."""
+    letters: list[str] = []
+    """The newest letters of the inbox that became prompts."""
     plain: Item | None = None
     """What stands for an encrypted summary where another provider is asked."""
     reason: str = ""

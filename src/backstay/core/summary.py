@@ -187,14 +187,16 @@ class Making:
             self._answer = "\n\n".join(text for text in said if text.strip()).strip() or None
         if self._answer is not None:
             self._rungs = [Rung("none")]
-        elif self._silent or how == "endpoint":
+        elif how == "endpoint":
             self._next("")
+        elif self._silent:
+            self._next("text" if how == "view" else "none")
         else:
             self._silent = True
 
     def _next(self, how: str) -> None:
         """The next rung, or the next of that sort."""
-        self._tries, self._silent = 0, False
+        self._tries = 0
         self._rungs.pop(0)
         while how and len(self._rungs) > 1 and self._rungs[0].how != how:
             self._rungs.pop(0)
@@ -205,13 +207,18 @@ class Making:
         """What replaces the view."""
         history, goal, choice = self._history, self.goal, self.choice
         turn = history.turns.get(goal.turn)
+        prompt = spoken(turn.prompt.items) if turn is not None and turn.prompt is not None else []
         plain = None
         if isinstance(self._answer, list):
-            items = self._from_provider(self._answer, turn)
-            plain = self._summary(_SEALED + self._mechanical(), turn)
+            items = self._from_provider(self._answer, prompt)
+            plain = self._summary(_SEALED + self._mechanical(), behind=bool(prompt))
         else:
             text = self._answer or _MECHANICAL + self._mechanical()
-            items = [*self._kept(turn), self._summary(text, turn)]
+            items = self._kept(prompt)
+            if prompt and not _has_begun(turn):
+                items += [self._summary(text, behind=False), *prompt]
+            else:
+                items += [*prompt, self._summary(text, behind=bool(prompt))]
         items += self._late()
         return Compaction(
             n=history.next,
@@ -230,6 +237,7 @@ class Making:
             shown=dict(history.shown),
             running=dict(history.running),
             schema=turn.schema if turn is not None else None,
+            letters=list(history.letters),
             plain=plain,
             reason=self.reason,
             usage=self._usage,
@@ -237,19 +245,16 @@ class Making:
             after=tokens(items),
         )
 
-    def _kept(self, turn: TurnState | None) -> list[Item]:
-        """What is kept word for word: what was told, the user's own words, the turn's prompt."""
-        prompt = spoken(turn.prompt.items) if turn is not None and turn.prompt is not None else []
+    def _kept(self, prompt: list[Item]) -> list[Item]:
+        """What is kept word for word beside the prompt: what was told, the user's own words."""
         words = own_words(self._history, prompt)
         return [
             *told(_messages(self._history)).values(),
             *newest(words, min(MOST_WORDS, self._base // 4)),
-            *prompt,
         ]
 
-    def _from_provider(self, output: list[Item], turn: TurnState | None) -> list[Item]:
+    def _from_provider(self, output: list[Item], prompt: list[Item]) -> list[Item]:
         """The provider's own items, with what it leaves to us: what was told, and the prompt."""
-        prompt = spoken(turn.prompt.items) if turn is not None and turn.prompt is not None else []
         found = [
             item
             for item in output
@@ -260,10 +265,11 @@ class Making:
         at = next(at for at, item in enumerate(found) if kind(item) in SEALED)
         return [*told(_messages(self._history)).values(), *found[:at], *missing, *found[at:]]
 
-    def _summary(self, text: str, turn: TurnState | None) -> Item:
+    def _summary(self, text: str, *, behind: bool) -> Item:
+        """The summary as a message; `behind`: it stands behind a prompt that is being worked on."""
         text = shortened(text, min(MOST_SUMMARY, self._base // 4) * 4)
-        behind = _UNDER_WAY if turn is not None and turn.prompt is not None else ""
-        return message("user", f"{_OPENING}{_BEHIND}{text}{behind}{_CLOSING}")
+        under_way = _UNDER_WAY if behind else ""
+        return message("user", f"{_OPENING}{_BEHIND}{text}{under_way}{_CLOSING}")
 
     def _mechanical(self) -> str:
         items = view(self._history, self._rules.dialect, self.goal.drop)
@@ -294,6 +300,13 @@ class Making:
             cut=turn.carried.cut + sum(map(is_cut, attempts)),
             usage=usage,
         )
+
+
+def _has_begun(turn: TurnState | None) -> bool:
+    """Whether something was done in a turn that a summary can tell of."""
+    if turn is None:
+        return False
+    return turn.carried.steps > 0 or any(attempt.items for attempt in turn.attempts)
 
 
 def _rungs(rules: Rules, base: int, *, too_long: bool) -> list[Rung]:

@@ -53,6 +53,7 @@ TABLE: Final[dict[Phase, dict[type[Any], Row]]] = {
         e.PromptGiven: Row(
             "accept_and_begin",
             (
+                _P.IDLE,
                 _P.STREAMING,
                 _P.COMPACTING,
             ),

@@ -35,6 +35,7 @@ from backstay.core.commands import (
 from backstay.core.compact import is_full
 from backstay.core.compacting import Compacting
 from backstay.core.history import (
+    CONTINUABLE,
     DAMAGE,
     REOPENED,
     AttemptState,
@@ -220,6 +221,8 @@ class Turn(Compacting):
     # Prompts, and turns that go on
 
     def _accept(self, event: e.PromptGiven) -> None:
+        if event.letter and event.letter in self.history.letters:
+            return
         self._prompted = True
         self._record(
             Prompt(
@@ -232,12 +235,14 @@ class Turn(Compacting):
                 provider=event.provider,
                 effort=event.effort,
                 schema=event.schema,
+                letter=event.letter,
             )
         )
 
     def _accept_and_begin(self, event: e.PromptGiven) -> None:
         self._accept(event)
-        self._begin()
+        if self.history.queued:
+            self._begin()
 
     def _begin(self) -> None:
         """Start the turn of the oldest prompt that waits; a cut turn before it ends here."""
@@ -264,7 +269,7 @@ class Turn(Compacting):
         turn = self.history.turn
         if turn is not None and turn.end is None:
             self._resume_open(turn)
-        elif turn is not None and turn.end is not None and turn.end.outcome in _CONTINUABLE:
+        elif turn is not None and turn.end is not None and turn.end.outcome in CONTINUABLE:
             self._record(Note(n=self.history.next, topic=REOPENED, turn=turn.n))
             self._try(turn.n, step=turn.step + 1, why="continued", drop=[])
         elif self.history.queued:
@@ -619,7 +624,6 @@ class Turn(Compacting):
             self._commands.append(one)
 
 
-_CONTINUABLE: Final = ("failed", "interrupted")
 _FROM_OUTSIDE: Final = (
     e.PromptGiven,
     e.Prepared,

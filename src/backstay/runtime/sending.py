@@ -76,11 +76,13 @@ class Sending:
 
     async def _end_left(self) -> None:
         """Tell the provider that nobody waits for these any more: they cost money."""
+        left, self._left = self._left, []
+        if not left:
+            return
+        from urllib.parse import quote
+
         from backstay.model.provider import http_request
 
-        left, self._left = self._left, []
-        if left:
-            from urllib.parse import quote
         for response in left:
             path = f"/responses/{quote(response, safe='')}/cancel"
             request = http_request(self._provider, b"{}", path=path)

@@ -31,12 +31,14 @@ from backstay.journal import (
     statement,
     uuid7,
 )
+from backstay.journal.inbox import Letter
 from backstay.journal.sessions import find
 from backstay.runtime import leftovers, watch
 from backstay.runtime.basis import Bases
 from backstay.runtime.context import Context
 from backstay.runtime.driver import Deliver, Driver
 from backstay.runtime.keys import ShellTable
+from backstay.runtime.letters import Letters
 from backstay.runtime.outputs import Outputs
 from backstay.runtime.sending import Sending
 from backstay.runtime.settings import Settings
@@ -96,6 +98,10 @@ class Session:
         self._resumed: asyncio.Future[Ended] | None = None
         self._compacted: asyncio.Future[Ended] | None = None
         self._closed = False
+        self._letters = Letters(self.folder, self._take_letter, self._notice)
+        self._others: list[Ended] = []
+        """Ends of turns that nobody here asked for, and that nobody was told yet."""
+        self._next: asyncio.Future[Ended] | None = None
         commands = points.commands if points else Commands
         self.commands = commands(self.folder, grace=settings.grace)
         keep = Outputs(settings.home, session).keep
@@ -262,21 +268,48 @@ class Session:
 
             check(schema)
         said = self._message(text, images)
-        items = [*self._context.news(text), said]
         asked: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._asked.append(asked)
-        settings = self.settings
-        self._driver.post(
-            e.PromptGiven(
-                items,
-                self._bases.kept(self._driver.machine.history),
-                settings.model,
-                settings.provider.name,
-                settings.effort,
-                schema,
-            )
-        )
+        self._letters.watch()
+        self._give([*self._context.news(text), said], schema=schema)
         return await self._wait(asked)
+
+    def _give(
+        self, items: list[Item], *, schema: dict[str, Any] | None = None, letter: str = ""
+    ) -> None:
+        settings = self.settings
+        basis = self._bases.kept(self._driver.machine.history)
+        name = settings.provider.name
+        given = e.PromptGiven(items, basis, settings.model, name, settings.effort, schema, letter)
+        self._driver.post(given)
+
+    # What other processes want
+
+    def _take_letter(self, letter: Letter) -> None:
+        if letter.kind == "interrupt":
+            self._letters.done(letter.id)
+            if self._letters.watched:  # else nothing ran when it was written
+                self.interrupt(letter.text or "interrupted from outside")
+        elif letter.id in self.history.letters:
+            self._letters.done(letter.id)  # on record: an agent ended before it was removed
+        else:
+            items = [*self._context.news(letter.text), message("user", letter.text)]
+            self._give(items, letter=letter.id)
+
+    async def next_turn(self) -> Ended | None:
+        """The end of the next turn that nobody here asked for: a letter's, one that was queued.
+
+        None if none runs or waits. Raises as `prompt` does.
+        """
+        self._check_open()
+        self._letters.look()
+        await self._driver.handled()
+        while not self._others:
+            if self._driver.machine.phase in (Phase.IDLE, Phase.BROKEN):
+                return None
+            self._next = asyncio.get_running_loop().create_future()
+            await self._wait(self._next)
+        return self._others.pop(0)
 
     def _message(self, text: str, images: "Sequence[Attached]") -> Item:
         if not images:
@@ -296,13 +329,16 @@ class Session:
         self._check_open()
         if self._pending():
             raise UsageError("a turn is running: there is nothing to resume before it has ended")
+        await self._driver.handled()
         self._resumed = asyncio.get_running_loop().create_future()
-        settings = self.settings
-        for item in self._context.news():
-            self._driver.post(e.Noted(topic_of(item), "", item))
-        basis = self._bases.kept(self._driver.machine.history)
-        name = settings.provider.name
-        self._driver.post(e.Continued(settings.model, name, settings.effort, basis))
+        if self.history.unfinished or not self._letters.waits():
+            settings = self.settings
+            for item in self._context.news():
+                self._driver.post(e.Noted(topic_of(item), "", item))
+            basis = self._bases.kept(self._driver.machine.history)
+            name = settings.provider.name
+            self._driver.post(e.Continued(settings.model, name, settings.effort, basis))
+        self._letters.watch()
         return await self._wait(self._resumed)
 
     async def compact(self) -> Ended:
@@ -357,6 +393,7 @@ class Session:
         return lines
 
     async def _abandon(self) -> None:
+        self._letters.close()
         await self._driver.close()
         await self.commands.close()
         await self._sending.close()
@@ -388,8 +425,8 @@ class Session:
         self._watcher(watch.Noticed(text, "warning"))
 
     def _seen(self, event: watch.WatchEvent) -> None:
-        if isinstance(event, watch.Recorded) and isinstance(event.record, Prompt) and self._asked:
-            self._turns[event.record.n] = self._asked.pop(0)
+        if isinstance(event, watch.Recorded) and isinstance(event.record, Prompt):
+            self._prompt_recorded(event.record)
         if isinstance(event, watch.Recorded):
             self._context.heard(event.record)
         elif isinstance(event, watch.Finished):
@@ -398,10 +435,18 @@ class Session:
         if isinstance(event, watch.Finished):
             self._finished(event)
 
+    def _prompt_recorded(self, prompt: Prompt) -> None:
+        if prompt.letter:
+            self._letters.done(prompt.letter)
+        elif self._asked:
+            self._turns[prompt.n] = self._asked.pop(0)
+
     def _finished(self, ended: watch.Finished) -> None:
         waiting = []
         if ended.turn in self._turns:
             waiting.append(self._turns.pop(ended.turn))
+        elif ended.turn and ended.outcome != "superseded" and self._resumed is None:
+            self._others.append(ended)
         over = self._driver.machine.phase in (Phase.IDLE, Phase.BROKEN)
         if over and self._resumed is not None:
             waiting.append(self._resumed)
@@ -413,6 +458,9 @@ class Session:
             # Those that are asked for stay, in order: their records are still to be seen.
             waiting += [*self._asked, *self._turns.values()]
             self._turns = {}
+        if self._next is not None:
+            waiting.append(self._next)
+            self._next = None
         for future in waiting:
             if not future.done():
                 future.set_result(ended)
