@@ -218,15 +218,19 @@ def test_web(tmp_path: Path, home: Path) -> None:
 
 
 def test_web_interrupts_the_turn_of_a_client_that_leaves(tmp_path: Path, home: Path) -> None:
-    """The connection is closed in the middle: the turn is recorded as interrupted."""
+    """The connection is closed in the middle: that is recorded, and the session goes on later."""
     pause = hold(tmp_path / "never", before="terminal", seconds=30)
-    script = [response(message("long"), hold=pause)]
+    script = [response(message("long"), hold=pause), response(message("short"))]
     with ChaosServer(script) as server, endpoint(home, server.url) as port:
         with asked(port, prompt="one") as answer:
-            json.loads(answer.readline())
+            session = json.loads(answer.readline())["session_id"]
         while not (ends := turn_ends(home)):
             time.sleep(0.01)
-    assert ends == ["interrupted"]
+        assert ends == ["interrupted"]
+        events = [{"type": "error"}]
+        while events[-1]["type"] == "error":  # it may be that it is not closed yet
+            events = told(port, prompt="shorter", session=session)
+    assert events[-1]["text"] == "short"
 
 
 def turn_ends(home: Path) -> list[str]:

@@ -276,6 +276,47 @@ def test_a_turn_left_in_an_open_session_leaves_the_session_open(home: Path) -> N
     assert not [one for one in events if isinstance(one, ToolFinished)]
 
 
+def test_a_turn_that_was_left_is_waited_for_by_the_next(home: Path) -> None:
+    """Python closes an iterator that was left a little later; the next turn comes behind that."""
+    desk = Desk(home, [response(call("wait")), response(message("next"))])
+
+    async def work() -> Any:
+        async with desk.agent(tools=[waiting()]).session() as session:
+            async for event in session.run("go"):
+                if isinstance(event, ToolStarted):
+                    break
+            return session.id, await session.ask("another")
+
+    session, answer = desk.run(work)
+    assert answer.text == "next"
+    assert desk.ends(session) == ["interrupted", "completed"]
+
+
+def test_a_session_is_closed_however_often_that_is_cancelled(home: Path) -> None:
+    """A server may cancel its task at every wait; the session is closed, and can be opened again."""
+    desk = Desk(home, [response(call("wait")), response(message("again"))])
+
+    async def work() -> Any:
+        begun = asyncio.Event()
+        agent = desk.agent(tools=[waiting()])
+        session = await Session.open(agent)
+
+        async def serve() -> None:
+            async with session:
+                async for event in session.run("go"):
+                    if isinstance(event, ToolStarted):
+                        begun.set()
+
+        task = asyncio.create_task(serve())
+        await begun.wait()
+        while not task.done():
+            task.cancel()
+            await asyncio.sleep(0)
+        return await agent.ask("once more", session.id)
+
+    assert desk.run(work).text == "again"
+
+
 def test_a_cancelled_task_leaves_a_recorded_end(home: Path) -> None:
     """Cancelling whoever awaits the turn ends it as interrupted, on disk before the task ends."""
     desk = Desk(home, [response(call("wait"))])
@@ -565,6 +606,8 @@ def test_misuse_is_said_in_one_line(home: Path) -> None:
         agent = desk.agent()
         with pytest.raises(UsageError, match="no model"):
             await Agent("", home=home).ask("go")
+        with pytest.raises(UsageError, match="there is no such folder"):
+            await desk.agent(cwd=home / "none").ask("go")
         with pytest.raises(UsageError, match="the prompt is empty"):
             await agent.ask(" ")
         with pytest.raises(UnknownSession):

@@ -36,6 +36,11 @@ find out first, and repeat it only if it did not.
 """
 """What a model is told where there are no shell tools and no instructions are given."""
 
+_SOON: Final = 5
+"""Rounds of the event loop after which an iterator that was left is being closed."""
+_closings: "dict[str, asyncio.Task[list[str]]]" = {}
+"""Sessions of this process that are being closed, by id."""
+
 Paths = Sequence[str | os.PathLike[str]]
 Schema = dict[str, Any]
 
@@ -254,7 +259,10 @@ class Session:
         self._told: deque[TurnEvent] = deque()
         self._woken = asyncio.Event()
         self._running = False
+        self._leaving: asyncio.Future[None] | None = None
+        """While a turn that was left is being ended."""
         self._failures: dict[int, BaseException] = {}
+        self._closing: asyncio.Task[list[str]] | None = None
 
     @classmethod
     async def open(cls, agent: Agent, session: str = "") -> Self:
@@ -267,11 +275,14 @@ class Session:
         return await self.__aenter__()
 
     async def __aenter__(self) -> Self:
+        if self._closing is not None:
+            raise UsageError("this session was closed: make another with agent.session(ID)")
         if self._engine is not None:
-            raise UsageError("this session was opened before: make another with agent.session(ID)")
+            return self
         agent = self._agent
         made = _settings(agent)
         if self._name:
+            await _closed(self._name)
             opened = await engine.Session.open(
                 made, self._name, self._see, agent.tools, self._arrange
             )
@@ -317,6 +328,7 @@ class Session:
         session, teller = self._opened(), self._teller
         if prompt is not None and not prompt.strip():
             raise UsageError("the prompt is empty; None finishes a turn that was cut")
+        await self._until_left()
         if self._running or teller is None:
             raise UsageError("a turn of this session is running: wait for its end")
         self._running = True
@@ -358,16 +370,36 @@ class Session:
 
         Says, a line each, which commands were ended.
         """
-        return [] if self._engine is None else await self._engine.close()
+        engine = self._engine
+        if engine is None:
+            return []
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(engine.close())
+            _closings[engine.id] = self._closing
+            self._closing.add_done_callback(lambda _: _closings.pop(engine.id, None))
+        # Whoever closes may be cancelled again and again (anyio does so): it is closed all the same.
+        return await asyncio.shield(self._closing)
+
+    async def _until_left(self) -> None:
+        """Wait for the end of a turn whose iterator was left: Python closes that one only soon."""
+        for _ in range(_SOON):
+            if not self._running or self._leaving is not None:
+                break
+            await asyncio.sleep(0)
+        if self._leaving is not None:
+            await asyncio.wait({self._leaving})
 
     async def _cut(self, session: engine.Session, turn: "asyncio.Task[watch.Finished]") -> None:
         """Nobody listens any more: the turn ends as interrupted, and what it says is dropped."""
         session.interrupt("the caller left")
+        self._leaving = left = asyncio.get_running_loop().create_future()
         try:
             await asyncio.wait({turn}, timeout=engine.CLOSE_WITHIN)
         finally:
             turn.cancel()
             self._told.clear()
+            self._running, self._leaving = False, None
+            left.set_result(None)
         if turn.done() and not turn.cancelled():
             turn.exception()  # seen: whoever left is not told
 
@@ -425,6 +457,15 @@ class Session:
             self._told.append(Notice(text=text, level="warning"))
 
 
+async def _closed(name: str) -> None:
+    """Wait for the closing of sessions of that id, or that begin of one, in this event loop."""
+    loop = asyncio.get_running_loop()
+    found = [task for session, task in _closings.items() if session.startswith(name)]
+    here = {task for task in found if task.get_loop() is loop}
+    if here:
+        await asyncio.wait(here)
+
+
 async def _turn(
     session: engine.Session, prompt: str | None, images: Paths, schema: Schema | None
 ) -> watch.Finished:
@@ -469,6 +510,9 @@ def _settings(agent: Agent) -> Settings:
     configuration = agent.configured.configuration
     if not (agent.model or configuration.model):
         raise UsageError('no model is set: Agent("MODEL")')
+    cwd = agent.cwd or os.getcwd()
+    if agent.cwd and not os.path.isdir(cwd):
+        raise UsageError(f"cwd {cwd}: there is no such folder")
     table = agent.configured.providers.get(configuration.model_provider)
     environ = dict(os.environ)
     if agent.key:
@@ -478,7 +522,7 @@ def _settings(agent: Agent) -> Settings:
         agent.configured,
         environ,
         home=agent.home,
-        cwd=agent.cwd or os.getcwd(),
+        cwd=cwd,
         model=agent.model,
         moved=bool(agent.cwd),
     )
