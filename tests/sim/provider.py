@@ -46,7 +46,7 @@ REFUSALS: Final = (
     Outcome(kind="refused", reason="bad gateway", status=502),
     Outcome(kind="refused", reason="overloaded", status=503),
     Outcome(kind="refused", reason="wrong key", status=401),
-    Outcome(kind="refused", reason="too long", status=400, code="context_length_exceeded"),
+    Outcome(kind="refused", reason="pay first", status=402, code="insufficient_quota"),
     Outcome(kind="unreachable", reason="connection refused"),
 )
 _BAD_REASONING: Final = Outcome(
