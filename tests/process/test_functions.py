@@ -140,3 +140,31 @@ def test_a_kill_around_a_function_tells_no_falsehood(
         runs = len(begun.read_text()) if begun.exists() else 0
         assert runs == ("start" not in point and "call" not in point)
         bench.check()
+
+
+FULL: Final = """
+import resource, sys
+sys.dont_write_bytecode = True
+from backstay import Agent, StorageError
+
+agent = Agent("m", shell_tools=False)
+agent.ask_sync("small")
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
+try:
+    agent.ask_sync("large")
+except StorageError as error:
+    print(error.session_id)
+"""
+
+
+def test_a_full_disk_is_a_storage_error_that_names_the_session(tmp_path: Path, home: Path) -> None:
+    """For a caller of the library; once there is room, the session goes on."""
+    with Bench(tmp_path, home) as bench:
+        bench.serve(response(message("ok")), response(message("x" * 20_000)))
+        ended = bench.start(program=FULL).end()
+        assert ended.code == 0, ended.err
+        bench.serve(response(message("done")))
+        session = ended.out.strip()
+        program = PROGRAM.replace("OPTIONS", "").replace("WAIT", "pass").replace("ASYNC ", "")
+        again = bench.start(session, program=program).end()
+        assert (again.code, again.out) == (0, "done\n"), again.err
