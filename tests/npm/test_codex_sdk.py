@@ -34,7 +34,9 @@ const { events } = await thread.runStreamed("make a file");
 for await (const event of events) out.streamed.push(event);
 out.id = thread.id;
 const again = codex.resumeThread(thread.id, options);
-out.turn = await again.run([{ type: "text", text: "and" }, { type: "text", text: "again" }]);
+const parts = [{ type: "text", text: "and" }, { type: "text", text: "again" }];
+const outputSchema = { type: "object", properties: { n: { type: "integer" } }, required: ["n"] };
+out.turn = await again.run(parts, { outputSchema });
 out.resumed = again.id;
 try {
   await codex.startThread({ ...options, model: "refused" }).run("fails");
@@ -88,7 +90,7 @@ def test_sdk_runs_streams_resumes_and_reports_a_failure(
         response(call("exec_command", {"cmd": "echo hi > a.txt; cat a.txt"})),
         response(custom_call("apply_patch", patch), fault=cut(after="call")),
         response(message("made")),
-        response(message("made again")),
+        response(message('{"n": 3}')),
         {"status": 401},
     ]
     with ChaosServer(script, strict=True) as server:
@@ -107,7 +109,9 @@ def test_sdk_runs_streams_resumes_and_reports_a_failure(
     change = next(item for item in items if item["type"] == "file_change")
     assert change["changes"] == [{"path": "b.txt", "kind": "add"}]
     assert found["resumed"] == found["id"]
-    assert found["turn"]["finalResponse"] == "made again"
+    assert found["turn"]["finalResponse"] == '{"n": 3}'
+    assert requests[3].body["text"]["format"]["schema"]["required"] == ["n"]
+    assert "text" not in requests[2].body
     assert set(found["turn"]["usage"]) >= {"input_tokens", "cached_input_tokens", "output_tokens"}
     assert "401" in found["error"]
     assert requests[0].headers["authorization"] != "Bearer sk-sdk", "the log must be redacted"
