@@ -220,3 +220,29 @@ def test_listing_needs_no_catalogue(command: Command, folders: list[Path]) -> No
     done = sessions(command, "-a")
     assert done.out == before
     assert "can't be used" in done.complaint
+
+
+def test_a_python_without_sqlite_lists_and_says_what_a_search_needs(
+    command: Command, folders: list[Path], tmp_path: Path
+) -> None:
+    """The list is the same, after one line; a search is exit 1 and one line."""
+    before = sessions(command, "-a").out
+    shadow = tmp_path / "shadow"
+    shadow.mkdir()
+    (shadow / "sqlite3.py").write_text("raise ImportError('no sqlite here')")
+    path = os.pathsep.join(filter(None, [str(shadow), os.environ.get("PYTHONPATH")]))
+    done = sessions(command, "-a", env={"PYTHONPATH": path})
+    assert done.out == before
+    assert "no sqlite here" in done.complaint
+    here = sessions(command, "--archived", env={"PYTHONPATH": path})
+    assert here.out == ""
+    found = sessions(command, "search", "docs", env={"PYTHONPATH": path})
+    assert (found.code, found.out) == (1, "")
+    assert "sqlite3" in found.complaint
+
+
+def test_a_folder_that_is_gone_is_said_to_be(command: Command, folders: list[Path]) -> None:
+    """A list of this folder needs this folder."""
+    done = command.run("sessions", preexec_fn=lambda: os.rmdir(command.cwd))
+    assert done.code == 2
+    assert "this folder is gone" in done.complaint

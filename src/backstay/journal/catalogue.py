@@ -15,6 +15,7 @@ from typing import Any, Final, Self, TypeVar
 
 import msgspec
 
+from backstay.core.record import scrub
 from backstay.core.usage import Usage
 from backstay.errors import BackstayError
 from backstay.journal.folders import journal_path, sessions_root
@@ -275,7 +276,7 @@ def use(
         try:
             return _on_disk(home, work, there, patience)
         except (sqlite3.Error, OSError, _Broken) as error:
-            why = str(error) or type(error).__name__
+            why = getattr(error, "strerror", "") or str(error)
     if why:
         warn(f"the catalogue of sessions can't be used ({why}); the sessions are read anew")
     try:
@@ -356,7 +357,11 @@ def _storable(value: Any) -> Any:
     """The same; of a text what UTF-8 can say, and no NUL, at which SQLite stops."""
     if not isinstance(value, str):
         return value
-    return value.encode("utf-8", "replace").decode().replace("\0", " ")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        value = scrub(value)
+    return value.replace("\0", " ")
 
 
 def _on_disk(
