@@ -19,6 +19,7 @@ from backstay.core.record import (
     Start,
     TurnEnd,
 )
+from backstay.core.summary import is_summary
 from backstay.core.view import view
 
 BASIS = Basis("i", "t")
@@ -100,6 +101,8 @@ def _word(item: Item) -> str:
     match item["type"]:
         case "message":
             content = item["content"]
+            if is_summary(item):
+                return "<summary>"
             return content if isinstance(content, str) else str(content[0]["text"])
         case "reasoning":
             return f"~{item['encrypted_content']}"

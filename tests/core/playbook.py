@@ -111,6 +111,11 @@ def told(command: c.Command) -> str:
             return f"append {'; '.join(map(noted, records))}"
         case c.Send(attempt, request):
             return f"send {attempt}: {' '.join(shape(request.input))}"
+        case c.Summarize(request):
+            asked = request.input[:-1]
+            return f"summarize: {' '.join(shape(asked)) if asked else 'text'}"
+        case c.AbortSummary():
+            return "abort summary"
         case c.StartCall(call, item, start):
             return f"start {call} {call_id(item)}{' planned' if start.plan else ''}"
         case c.StopCall(call, why):
