@@ -28,12 +28,13 @@ _USAGE = """\
 usage: backstay ps [--json]
        backstay ps --end ID
 
-The commands that sessions have started and that are still alive: the ID (that of
-the session, and the number under which the model knows the command), the process,
-for how long, how much it has printed, who watches over it, and the command itself.
+The commands that sessions have started and that are still alive: the ID (that
+of the session, and the number under which the model knows the command), the
+process, for how long, how much it has printed, who watches over it, and the
+command itself.
 
---end sends TERM to the command and to all that it started, and KILL two seconds
-later. Of the session's ID its beginning is enough: --end 0199c2-14.
+--end sends TERM to the command and to all that it started, and KILL two
+seconds later. Of the session's ID its beginning is enough: --end 0199c2-14.
 """
 END_WITHIN: Final = 10.0
 """Seconds that the end of a command is waited for: TERM, KILL and some."""
