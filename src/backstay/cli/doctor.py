@@ -139,5 +139,6 @@ def text_of(report: "Report", configured: Dialect) -> str:
         said = f"# configured otherwise: {', '.join(differs)}" if differs else "# as configured"
         lines.append(f"{said}\n")
     verdict = "an agent can run on it" if report.works else "an agent can't run on it as it is"
-    lines.append(f"\n{verdict} ({report.requests} requests, {report.tokens:,} tokens)\n")
+    count = f"{report.requests} request{'' if report.requests == 1 else 's'}"
+    lines.append(f"\n{verdict} ({count}, {report.tokens:,} tokens)\n")
     return "".join(lines)
