@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from backstay import chaos
-from backstay.chaos import call, message, response
+from backstay.chaos import call, message, reasoning, response
 from backstay.core.record import Prompt
 from backstay.errors import UsageError
 from backstay.runtime import schema, watch
@@ -107,6 +107,14 @@ def test_of_several_messages_the_last_one_counts(tmp_path: Path, home: Path) -> 
     assert bench.run(asked()).mismatch == ""
 
 
+def test_what_was_superseded_is_no_answer(tmp_path: Path, home: Path) -> None:
+    """An answer that was cut and not said again is none."""
+    cut = chaos.cut(after=chaos.at("response.output_item.done"))
+    script = [response(message(RIGHT), fault=cut), response(reasoning("Done already."))]
+    bench = Bench(tmp_path, home, script)
+    assert bench.run(asked()).mismatch == "there was no answer"
+
+
 def test_a_turn_that_failed_is_held_to_nothing(tmp_path: Path, home: Path) -> None:
     """Why it failed is what counts."""
     bench = Bench(tmp_path, home, [chaos.http_error(401)])
@@ -167,6 +175,14 @@ def test_a_file_without_a_schema_is_named_in_one_line(
     assert text.startswith(str(path))
     assert text[len(str(path)) :].lstrip().startswith(why.lstrip())
     assert "\n" not in text
+
+
+def test_a_schema_reads_no_other_file(tmp_path: Path) -> None:
+    """Not even one that is there and holds a schema."""
+    other = tmp_path / "other.json"
+    other.write_text('{"type": "integer"}')
+    with pytest.raises(UsageError, match="is not present"):
+        schema.check({"$ref": other.as_uri()})
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
