@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from backstay.core.record import Basis, Call, Compaction, Output, Prompt, Session
-from backstay.journal import Journal, PosixDisk, look, read
-from backstay.journal.payloads import LARGEST
+from backstay.core.items import message
+from backstay.core.record import Basis, Call, Codec, Compaction, Output, Prompt, Session
+from backstay.journal import Blobs, Journal, PosixDisk, look, read
+from backstay.journal.payloads import LARGEST, inlined, outlined
 
 ID = "019aaaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee"
 BASIS = Basis("a" * 64, "b" * 64)
@@ -90,3 +91,25 @@ def test_a_look_goes_back_behind_a_compaction(home: Path) -> None:
         journal.commit([Compaction(n=5, id=ID, cwd="/", basis=BASIS, items=[])])
     assert [record.n for record in look(PosixDisk(), folder).records] == [1, 2, 3, 4, 5]
     assert [record.n for record in read(PosixDisk(), f"{folder}/journal.jsonl").records] == [5]
+
+
+def test_records_that_a_compaction_carries_keep_their_large_texts_outside(home: Path) -> None:
+    """A long prompt that waits, or whose turn goes on, is stored once, however often it is held."""
+    text = "p" * 300_000
+    disk = PosixDisk()
+    with_it = Prompt(n=2, id=ID, cwd="/", basis=BASIS, items=[message("user", text)], model="m")
+    made = Compaction(
+        n=3,
+        id=ID,
+        cwd="/",
+        basis=BASIS,
+        items=[message("user", text)],
+        turn=2,
+        prompt=with_it,
+        carried=[with_it],
+        plain=message("user", "short"),
+    )
+    blobs = Blobs(disk, str(home), ID)
+    stored = outlined(made, blobs)
+    assert len(Codec().encode(stored)) < 2000
+    assert list(inlined([stored], blobs)) == [made]

@@ -254,7 +254,7 @@ def test_a_summary_that_is_cut_is_asked_for_again(tmp_path: Path, home: Path) ->
 
     def cut_at_first(body: JSON) -> JSON:
         del body
-        fault = chaos.cut(before="terminal") if model.summaries == 1 else []
+        fault = chaos.cut(before="terminal") if model.summaries == 1 else None
         return response(message(f"summary {model.summaries}"), fault=fault)
 
     model.summary = cut_at_first
@@ -416,7 +416,7 @@ def test_a_session_is_compacted_when_somebody_says_so(tmp_path: Path, home: Path
     bench = bench_of(tmp_path, home, model)
 
     async def work(session: Session) -> list[str]:
-        said = [(await session.compact()).outcome]
+        said: list[str] = [(await session.compact()).outcome]
         await session.prompt("one")
         said.append((await session.compact()).outcome)
         said.append((await session.compact()).outcome)

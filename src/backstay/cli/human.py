@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from backstay.cli import calls
-from backstay.cli.kept import Past, Totals, compacted
+from backstay.cli.kept import Past, Totals
 from backstay.cli.shown import Shown
 from backstay.cli.sink import Sink
 from backstay.cli.terminal import BOLD, DIM, GREEN, RED, YELLOW, Style, dollars, harmless, one_line
+from backstay.core.compact import compacted
 from backstay.core.items import Item, kind, message_text, tool_name
 from backstay.core.kept import Kept, is_answer, last_message, reasoning_text
 from backstay.core.mend import said

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from backstay.cli import calls
-from backstay.cli.kept import Past, Totals, compacted
+from backstay.cli.kept import Past, Totals
+from backstay.core.compact import compacted
 from backstay.core.items import Item, kind, message_text, tool_name
 from backstay.core.kept import Kept, is_answer, last_message, reasoning_text
 from backstay.core.mend import said

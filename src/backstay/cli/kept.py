@@ -110,8 +110,3 @@ class Past:
             return read(PosixDisk(), journal_path(self.folder), everything=True).records
         except BackstayError:
             return []
-
-
-def compacted(record: Compaction) -> str:
-    """A line about a compaction."""
-    return f"compacted: {record.before:,} -> {record.after:,} tokens ({record.reason})"

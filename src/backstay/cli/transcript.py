@@ -4,8 +4,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from backstay.cli import calls
-from backstay.cli.kept import Totals, compacted
+from backstay.cli.kept import Totals
 from backstay.cli.terminal import dollars, harmless
+from backstay.core.compact import compacted
 from backstay.core.items import kind, message_text
 from backstay.core.kept import reasoning_text
 from backstay.core.prices import price_of

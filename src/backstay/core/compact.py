@@ -12,7 +12,7 @@ import msgspec
 from backstay.core.history import AttemptState, History, Messages
 from backstay.core.items import Item
 from backstay.core.mend import is_image
-from backstay.core.record import Call, Prompt
+from backstay.core.record import Call, Compaction, Prompt
 from backstay.core.usage import Usage
 
 IMAGE_TOKENS: Final = 1500
@@ -116,3 +116,8 @@ def is_full(history: History, turn: int, most: int | None) -> bool:
         waiting = history.queued[0]
     found = estimate(history, waiting)
     return found >= most and found - history.floor >= most // 8
+
+
+def compacted(record: Compaction) -> str:
+    """A line about a compaction."""
+    return f"compacted: {record.before:,} -> {record.after:,} tokens ({record.reason})"

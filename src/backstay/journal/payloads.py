@@ -34,7 +34,8 @@ def outlined(record: Known, blobs: Blobs) -> Known:
             return text
         return {_MARK: blobs.put(content), "bytes": len(content)}
 
-    return _changed(record, put)
+    made: Known = _changed(record, put)
+    return made
 
 
 def inlined(records: Iterable[AnyRecord], blobs: Blobs) -> Iterator[AnyRecord]:

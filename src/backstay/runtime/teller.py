@@ -7,11 +7,22 @@ import codecs
 from collections.abc import Callable
 from typing import Any
 
+from backstay.core.compact import compacted
 from backstay.core.history import REOPENED, History
 from backstay.core.items import Item, arguments, message_text, tool_name
 from backstay.core.kept import Kept, is_answer, last_message
 from backstay.core.mend import said
-from backstay.core.record import Attempt, Call, Known, Late, Note, Output, Prompt, Repair
+from backstay.core.record import (
+    Attempt,
+    Call,
+    Compaction,
+    Known,
+    Late,
+    Note,
+    Output,
+    Prompt,
+    Repair,
+)
 from backstay.core.retry import explain
 from backstay.core.usage import Usage
 from backstay.runtime import story, watch
@@ -70,9 +81,10 @@ class Teller:
         """How the turn ended, with its answer and with what all its attempts used."""
         turn = self._history().turns.get(ended.turn)
         attempts = turn.attempts if turn is not None else []
-        usage = sum((Usage.of(one.end.usage) for one in attempts if one.end), Usage())
+        before = Usage.of(turn.carried.usage if turn is not None else None)
+        usage = sum((Usage.of(one.end.usage) for one in attempts if one.end), before)
         text = last_message(turn) if turn is not None else ""
-        if ended.outcome == "completed":
+        if ended.outcome == "completed" or ended.outcome == "compacted":  # noqa: PLR1714 - mypy
             return story.TurnCompleted(
                 session_id=self._session, turn=ended.turn, text=text, usage=usage
             )
@@ -99,6 +111,8 @@ class Teller:
                 told += self._output(record)
             case Late():
                 told.append(story.Notice(text=message_text(record.item)))
+            case Compaction():
+                told.append(story.Notice(text=compacted(record)))
             case Repair() if said(record):
                 told.append(story.Notice(text=said(record), level="warning"))
             case _:
