@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from backstay.core.events import Result
-from backstay.tools import shell
+from backstay.tools import link, shell
 from backstay.tools.commands import Commands
 from backstay.tools.exec_command import ExecCommand, Shell, WriteStdin
 from backstay.tools.tool import Invocation
@@ -212,6 +214,30 @@ def test_ctrl_c_reaches_the_foreground_once(tmp_path: Path) -> None:
         assert "caught\n" in await one.end()
 
     talk(tmp_path, work)
+
+
+def test_supervisor_dies_under_a_terminal(tmp_path: Path) -> None:
+    """What it had printed is told as text, the outcome is unknown, and nothing runs any more."""
+    nap = f"300.{os.getpid()}"
+
+    async def work(one: Talk) -> None:
+        await one.run(f"trap '' HUP; printf '\\033[1mup\\033[0m\\n'; sleep {nap}; sleep {nap}")
+        await one.see("up\n")
+        supervisor = (await one.commands.ready()).pid
+        os.kill(supervisor, signal.SIGKILL)
+        await one.type("")
+        assert one.result.status == "unknown"
+        assert "The outcome of this call is unknown" in one.said
+        assert one.said.endswith("\nup\n")
+        await link.reap_one(supervisor, 20)
+
+    talk(tmp_path, work)
+    assert (
+        f"sleep {nap}"
+        not in subprocess.run(
+            ["ps", "-A", "-ww", "-o", "args="], capture_output=True, text=True, check=True
+        ).stdout
+    )
 
 
 def test_write_without_a_terminal_says_so(tmp_path: Path) -> None:

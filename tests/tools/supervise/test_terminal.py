@@ -31,6 +31,8 @@ def test_terminal_is_the_commands_own(session: Session) -> None:
         child = effects.read_child(session.path("a"))
         assert child is not None
         assert child.tty
+        while await commands.listing():  # nobody holds the terminal any more
+            await asyncio.sleep(0.01)
         await commands.end()
 
     asyncio.run(run())
