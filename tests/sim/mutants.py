@@ -11,7 +11,7 @@ import msgspec
 from backstay.core import commands as c
 from backstay.core import events as e
 from backstay.core.items import Item, call_id, message
-from backstay.core.record import Call, Known, Output
+from backstay.core.record import Call, Known, Output, Prompt
 from backstay.core.rules import Traits
 from backstay.core.settle import output
 from backstay.core.table import Phase
@@ -202,6 +202,18 @@ class FinishesEarly(Turn):
         self._commands.append(finish)
 
 
+class TakesWhatWaited(Turn):
+    """Takes prompts for its own that waited in the session it was forked from."""
+
+    def _open(self, event: e.Opened) -> None:
+        super()._open(event)
+        history = self.history
+        for one in event.records:
+            waited = isinstance(one, Prompt) and one.n < history.shared
+            if waited and one.n not in history.turns:
+                history.queued.insert(0, cast("Prompt", one))
+
+
 class SkipsTheSync(Journal):
     """Says that records are durable when they are only written."""
 
@@ -350,6 +362,7 @@ MUTANTS: Final[dict[str, tuple[Parts, str]]] = {
     "tells the time": (Parts(turn=TellsTheTime), "P5 P6"),
     "never stops": (Parts(turn=NeverStops), "P8"),
     "finishes early": (Parts(turn=FinishesEarly), "P4"),
+    "takes what waited": (Parts(turn=TakesWhatWaited), "P5"),
     "skips the sync": (Parts(journal=SkipsTheSync), "P7"),
     "tries the sync again": (Parts(journal=TriesTheSyncAgain), "P7"),
     "takes a short write for whole": (Parts(journal=TakesShortForWhole), "P7"),

@@ -18,6 +18,7 @@ from backstay.core.record import (
     AnyRecord,
     Call,
     Codec,
+    Fork,
     ItemRecord,
     Known,
     Late,
@@ -57,6 +58,10 @@ class Ledger:
         self._last: list[Item] | None = None
         self._repaired = 0
         self._damaged = False
+        self.shared = 0
+        """The last record that the session shares, as a fork."""
+        self._left: set[int] = set()
+        """Prompts that waited in the session that this one was forked from."""
         self._index([])
 
     # What the machine issues and the disk takes
@@ -111,6 +116,24 @@ class Ledger:
         self._index(records)
         self._doubtful &= read.keys()
         self._written, self._attempted = kept, {}
+
+    def fork(self, records: Sequence[AnyRecord]) -> None:
+        """P6 and P7: a fork reads what it shares as it was read before, and goes on behind it."""
+        read = _known(records)
+        self.shared = next(
+            one.origin.upto for one in read if isinstance(one, Fork) and one.n == read[-1].n
+        )
+        own: dict[int, AnyRecord] = {one.n: one for one in read if one.n > self.shared}
+        kept = {n: one for n, one in self._written.items() if n <= self.shared}
+        if {one.n: one for one in read} != kept | own:
+            raise Violation("P7", f"a fork behind {self.shared} does not read what was there")
+        self._doubtful &= kept.keys()
+        self._written, self._attempted = kept | own, {}
+        self.durable = self._written.keys() - self._doubtful
+        self._index(read)
+        history = self._replay(self.shared)
+        self._left |= {one.n for one in history.queued}
+        self._last, self._repaired = view(history, Dialect()), self._repair
 
     def took(self, attempt: int, index: int, item: Item) -> None:
         """P2: an item that is said to be done is recorded then, the first one of its index."""
@@ -230,6 +253,7 @@ class Ledger:
                 raise Violation("P2", f"late result {late.n} is not in attempt {attempt}")
         # Where damage took the attempt that began a prompt's turn, the prompt waits once more.
         waits = [one.n for one in self._replay(attempt).queued] if self._damaged else []
+        waits += self._left
         for prompt in self.prompts:
             if (
                 prompt.n <= turn

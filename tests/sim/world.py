@@ -20,8 +20,9 @@ from backstay.core.record import Basis
 from backstay.core.rules import Rules
 from backstay.core.table import Phase
 from backstay.core.turn import Turn
-from backstay.errors import SessionError, SessionHeld, StorageError
-from backstay.journal import Journal, session_folder, statement, uuid7
+from backstay.errors import EmptySession, SessionError, SessionHeld, StorageError, UsageError
+from backstay.journal import Journal, look, session_folder, statement, uuid7
+from backstay.journal.fork import fork
 from backstay.journal.simulated import Fault, SimulatedDisk
 from tests.sim.agent import Agent, Row
 from tests.sim.effects import TOOLS, Effect, Effects
@@ -41,6 +42,7 @@ FAULTS: Final = (
     "disk",
     "rivals",
     "supervisor",
+    "forks",
 )
 """The kinds of thing that can go wrong; a plan allows some of them."""
 HOME: Final = "/home"
@@ -260,6 +262,8 @@ class World:
         if "disk" in self._kinds:
             steps += self._of_disk(agent)
         if agent is None:
+            if "forks" in self._kinds and self.session and not self.effects.under_way():
+                steps.append((1, "fork", self._fork))
             return steps
         if "kills" in self._kinds:
             steps.append((0.12, "kill", self._kill))
@@ -268,7 +272,8 @@ class World:
         if "supervisor" in self._kinds:
             steps.append((0.25, "supervisor dies", self._kill_supervisor))
         if agent.machine.phase is Phase.IDLE and not self._of_agent(agent):
-            steps.append((0.3, "close", self._close))
+            weight = 0.8 if "forks" in self._kinds else 0.3
+            steps.append((weight, "close", self._close))
         return steps
 
     def _of_disk(self, agent: Agent | None) -> list[Step]:
@@ -350,6 +355,22 @@ class World:
             return "is refused"
         journal.close()
         raise Violation("P9", "two processes write one session")
+
+    def _fork(self) -> str:
+        """The user goes on in a fork of the session; what stands behind it is left there."""
+        try:
+            reading = look(self.disk, self._folder())
+            self.ledger.open(reading.records, power_lost=self._lost, damaged=bool(reading.damage))
+            self._lost = False
+            name = uuid7(self.now, self.rng.randbytes(10))
+            made = fork(self.disk, self._folder(), name, self.clock)
+        except (EmptySession, UsageError) as error:
+            return f"nothing: {type(error).__name__}"
+        shared = look(self.disk, made.folder)
+        self.ledger.fork(shared.records)
+        self.session = name
+        self.faults["fork"] += 1
+        return f"behind record {self.ledger.shared}"
 
     def _close(self) -> str:
         """The user ends the agent in order; the lock is given up."""
