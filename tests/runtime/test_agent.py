@@ -40,7 +40,7 @@ from backstay import (
     chaos,
     tool,
 )
-from backstay.chaos import ChaosServer, call, hold, judge, message, reasoning, response
+from backstay.chaos import ChaosServer, call, hold, http_error, judge, message, reasoning, response
 from backstay.core.record import AnyRecord, Late, Output, Start, TurnEnd
 from backstay.journal import PosixDisk, journal_path, read
 from backstay.journal.sessions import find
@@ -185,6 +185,30 @@ def test_a_conversation_goes_on_by_its_id_and_in_an_open_session(home: Path) -> 
     assert desk.run(work) == ["a", "b", "c", "d"]
     assert len(desk.server.bodies[3]["input"]) == 7
     desk.check()
+
+
+def test_a_conversation_is_compacted_on_demand(home: Path) -> None:
+    """What follows is asked on the shorter one; a failure changes nothing and says why."""
+    script = [
+        response(message("long " * 2000)),
+        http_error(401),
+        response(message("The user said hello.")),
+        response(message("b")),
+    ]
+    desk = Desk(home, script)
+
+    async def work() -> str:
+        async with desk.agent().session() as session:
+            await session.ask("hello")
+            with pytest.raises(RemoteError):
+                await session.compact()
+            assert await session.compact()
+            return (await session.ask("and?")).text
+
+    assert desk.run(work) == "b"
+    assert "The user said hello." in str(desk.server.bodies[-1]["input"])
+    assert "long long" not in str(desk.server.bodies[-1]["input"])
+    assert any(isinstance(one, Notice) and "compacted" in one.text for one in desk.heard)
 
 
 def test_many_sessions_run_at_once_in_one_process(home: Path) -> None:

@@ -229,7 +229,7 @@ class Agent:
         async with aclosing(self.run(session, prompt, images=images, schema=schema)) as events:
             async for event in events:
                 last = event
-        return _answer(last, schema)
+        return _answer(last)
 
     def ask_sync(
         self,
@@ -358,6 +358,19 @@ class Session:
         """Run one turn to its end and give its answer; raises as `Agent.ask` does."""
         return await self._agent.ask(prompt, self, images=images, schema=schema)
 
+    async def compact(self) -> bool:
+        """Replace the conversation by a shorter one now; False if there is nothing to shorten.
+
+        It is done by itself before the model's window is full. Raises `RemoteError` where no
+        summary could be had, and then nothing has changed; `UsageError` while a turn runs.
+        """
+        session, teller = self._opened(), self._teller
+        ended = await session.compact()
+        if ended.outcome in ("compacted", "nothing") or teller is None:
+            return ended.outcome == "compacted"
+        failed = teller.end(ended)
+        raise failed.error() if isinstance(failed, TurnFailed) else UsageError(ended.reason)
+
     def interrupt(self, reason: str = "interrupted by the user") -> None:
         """End the turn that runs: what has not started won't, what runs is stopped, all is recorded.
 
@@ -479,18 +492,14 @@ async def _turn(
     return await session.prompt(prompt, images=shown, schema=schema)
 
 
-def _answer(last: TurnEvent | None, schema: Schema | None) -> Answer:
+def _answer(last: TurnEvent | None) -> Answer:
     if isinstance(last, TurnFailed):
         raise last.error()
     assert isinstance(last, TurnCompleted)  # noqa: S101 - always the last event, like TurnFailed
-    if schema is not None:
-        from backstay.runtime.schema import mismatch
-
-        wrong = mismatch(last.text, schema)
-        if wrong:
-            error = RemoteError(f"the answer does not fit the schema: {wrong}")
-            error.session_id = last.session_id
-            raise error
+    if last.mismatch:
+        error = RemoteError(f"the answer does not fit the schema: {last.mismatch}")
+        error.session_id = last.session_id
+        raise error
     return Answer(text=last.text, usage=last.usage, session_id=last.session_id)
 
 

@@ -26,7 +26,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=_ta
     """True where it may be taken back: text of an attempt that is not settled, live output."""
 
 
-class TurnStarted(Event):
+class TurnStarted(Event, frozen=True, kw_only=True):
     """The prompt is on disk: from here on the turn survives this process."""
 
     session_id: str
@@ -34,7 +34,7 @@ class TurnStarted(Event):
     """The number of the prompt's record."""
 
 
-class TextDelta(Event):
+class TextDelta(Event, frozen=True, kw_only=True):
     """Text of a message as it streams; a `MessageCompleted` of the same place confirms it."""
 
     provisional: ClassVar[bool] = True
@@ -44,7 +44,7 @@ class TextDelta(Event):
     index: int
 
 
-class ReasoningDelta(Event):
+class ReasoningDelta(Event, frozen=True, kw_only=True):
     """Text of the model's reasoning, or of its summary, as it streams."""
 
     provisional: ClassVar[bool] = True
@@ -53,7 +53,7 @@ class ReasoningDelta(Event):
     index: int
 
 
-class MessageCompleted(Event):
+class MessageCompleted(Event, frozen=True, kw_only=True):
     """A message of the model that is kept, told once; one that a retry says again never is."""
 
     text: str
@@ -63,7 +63,7 @@ class MessageCompleted(Event):
     """The number of its record in the journal."""
 
 
-class ToolStarted(Event):
+class ToolStarted(Event, frozen=True, kw_only=True):
     """A call's effect is started; that it was about to is on disk."""
 
     call: int
@@ -75,7 +75,7 @@ class ToolStarted(Event):
     """It was started by a process that died, and is taken over."""
 
 
-class ToolOutput(Event):
+class ToolOutput(Event, frozen=True, kw_only=True):
     """What a running call prints or tells as its progress, as it comes."""
 
     provisional: ClassVar[bool] = True
@@ -83,7 +83,7 @@ class ToolOutput(Event):
     text: str
 
 
-class ToolFinished(Event):
+class ToolFinished(Event, frozen=True, kw_only=True):
     """A call has its one output. One that was never started has no `ToolStarted` before it."""
 
     call: int
@@ -96,7 +96,7 @@ class ToolFinished(Event):
     `rejected`, `never_started`, `interrupted`, `deadline`, `unknown`."""
 
 
-class AttemptRetried(Event):
+class AttemptRetried(Event, frozen=True, kw_only=True):
     """An attempt was cut, and there is a wait before the next.
 
     Deltas of that attempt that no `MessageCompleted` confirmed are void.
@@ -112,14 +112,14 @@ class AttemptRetried(Event):
     """Of how many."""
 
 
-class Notice(Event):
+class Notice(Event, frozen=True, kw_only=True):
     """One line that a person should see: damage that was found, commands that were ended."""
 
     text: str
     level: Literal["notice", "warning"] = "notice"
 
 
-class TurnCompleted(Event):
+class TurnCompleted(Event, frozen=True, kw_only=True):
     """The turn is over, and all of it is on disk. Always the last event, like `TurnFailed`."""
 
     session_id: str
@@ -128,9 +128,11 @@ class TurnCompleted(Event):
     """The model's answer: its last message that is kept, "" if there was none."""
     usage: Usage
     """Tokens of the whole turn, cut attempts and earlier processes included."""
+    mismatch: str = ""
+    """How the answer departs from the schema that was given, "" where it does not."""
 
 
-class TurnFailed(Event):
+class TurnFailed(Event, frozen=True, kw_only=True):
     """The turn ended otherwise. What it did is kept; run the session without a prompt to go on."""
 
     session_id: str

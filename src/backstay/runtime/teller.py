@@ -86,7 +86,11 @@ class Teller:
         text = last_message(turn) if turn is not None else ""
         if ended.outcome == "completed" or ended.outcome == "compacted":  # noqa: PLR1714 - mypy
             return story.TurnCompleted(
-                session_id=self._session, turn=ended.turn, text=text, usage=usage
+                session_id=self._session,
+                turn=ended.turn,
+                text=text,
+                usage=usage,
+                mismatch=ended.mismatch,
             )
         return story.TurnFailed(
             session_id=self._session,
