@@ -1,9 +1,11 @@
 """`fork` and `sessions fork`: a new session behind a turn of another one."""
 
+import time
+
 import pytest
 
-from backstay.chaos import ChaosServer, message, response
-from tests.cli.command import Command
+from backstay.chaos import ChaosServer, hold, message, response
+from tests.cli.command import Command, ended
 
 pytestmark = pytest.mark.processes
 
@@ -24,6 +26,27 @@ def test_a_fork_runs_its_prompt_on_the_shared_history(command: Command) -> None:
     assert len(said) == 2
     assert ("one" in said[0], "other" in said[1]) == (True, True)
     assert "other" not in str(inputs[3])
+
+
+def test_a_session_that_runs_is_forked_behind_its_last_ended_turn(command: Command) -> None:
+    """While another process holds it; a line says what is left out. Before any end: refused."""
+    gate = command.home / "gate"
+    held = response(message("two"), hold=hold(before="terminal", file=str(gate)))
+    with ChaosServer([response(message("one")), held, response(message("fork"))]) as server:
+        command.url = server.url
+        parent = command.run("exec", "--json", "-m", "m", "first").session
+        with ended(command.start("resume", parent, "second")) as process:
+            while len(server.requests) < 2:
+                time.sleep(0.02)
+            done = command.run("fork", parent, "other", "--json")
+            assert done.code == 0
+            assert done.types[:2] == ["thread.started", "item.completed:error"]
+            assert "is not over" in str(done.events[1])
+            gate.touch()
+            process.communicate(timeout=50)
+        assert process.returncode == 0
+    texts = str(server.bodies[2]["input"])
+    assert ("one" in texts, "second" in texts, "other" in texts) == (True, False, True)
 
 
 def test_without_a_prompt_nothing_runs(command: Command) -> None:
