@@ -134,12 +134,12 @@ def test_test_my_agent(tmp_path: Path, home: Path) -> None:
     """The tests of somebody's agent pass, and fail when the agent's tool is broken."""
     source = (EXAMPLES / "test_my_agent.py").read_text()
     broken = source.replace("booked.append(seat)", "seat += '!'")
-    said = [tested(tmp_path, home, text) for text in (source, broken)]
+    said = [reported(tmp_path, home, text) for text in (source, broken)]
     assert "3 passed" in said[0], said[0]
     assert "1 failed, 2 passed" in said[1] or "2 failed, 1 passed" in said[1], said[1]
 
 
-def tested(folder: Path, home: Path, text: str) -> str:
+def reported(folder: Path, home: Path, text: str) -> str:
     """What pytest prints of this test file."""
     (folder / "test_my_agent.py").write_text(text)
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_agent.py"]
