@@ -58,6 +58,7 @@ class Playbook:
         dialect: Dialect | None = None,
         budget: Budget | None = None,
         damage: str = "",
+        compact_at: int | None = None,
     ) -> None:
         world = World()
         world.records = list(records or [])
@@ -67,6 +68,7 @@ class Playbook:
             policy=policy or Policy(),
             dialect=dialect or Dialect(),
             budget=budget or Budget(),
+            compact_at=compact_at,
         )
         self.machine = Watched(rules, world)
         self.checked = False

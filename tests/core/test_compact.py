@@ -315,6 +315,47 @@ def test_a_failed_turn_can_be_continued_behind_one(playbook: Make) -> None:
 # When
 
 
+def test_a_prompt_for_which_there_is_no_room_is_made_room_for_once(playbook: Make) -> None:
+    """Before its turn begins; then it is sent, however long it is."""
+    past = Past()
+    turn = past.prompt("one")
+    past.ended(past.attempt(turn))
+    past.closed(turn, "completed")
+    long = "x" * 9000
+    (
+        playbook(records=past.records, compact_at=2000)
+        >> prompt(long)
+        << "append prompt 6"
+        << "summarize: one"
+        >> summarized()
+        << "append compaction 7; attempt 8"
+        >> SYNCED
+        << f"send 8: one <summary> {long}"
+        >> ended(8, "cut")
+        << "append end of 8 cut"
+        << "wait 8: 0.2 s 1/5"
+        >> e.Woke(8)
+        << "append attempt 10"
+    ).check(Phase.STREAMING)
+
+
+def test_what_a_retry_will_say_again_is_not_summed_up(playbook: Make) -> None:
+    """A cut answer's last words leave the view, and the summary's request too."""
+    past = Past()
+    turn = past.prompt("one")
+    attempt = past.attempt(turn)
+    past.answered(attempt, 0, function("c1"), "x" * 9000)
+    past.item(attempt, 1, said("half"))
+    past.ended(attempt, "cut")
+    (
+        playbook(records=past.records, compact_at=2000)
+        >> e.Continued()
+        << "summarize: one c1 =c1"
+        >> summarized()
+        << "append compaction 8; attempt 9"
+    ).check(Phase.STREAMING)
+
+
 def test_before_the_window_is_full(playbook: Make) -> None:
     """By what the provider counted, and by what came since."""
     past = Past()
@@ -513,10 +554,13 @@ def test_a_summary_of_a_summary() -> None:
     for _ in range(3):
         making = made(past, Goal(turn=turn, step=past.history().turns[turn].step + 1))
         making.request()
-        making.heard(summarized())
+        making.heard(summarized(usage={"input_tokens": 7}))
         past.records.append(making.record())
         past.ended(past.attempt(turn, past.history().turns[turn].step + 1))
-    items = past.records[-3].items  # type: ignore[union-attr]
+    record = past.records[-3]
+    assert isinstance(record, Compaction)
+    assert record.tally.usage == {"input_tokens": 21}
+    items = record.items
     assert sum(map(is_summary, items)) == 1
     assert [message_text(one) for one in items if one["role"] == "user"][1:3] == ["one", "two"]
 
