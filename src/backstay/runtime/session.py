@@ -329,8 +329,8 @@ class Session:
         self._check_open()
         if self._pending():
             raise UsageError("a turn is running: there is nothing to resume before it has ended")
+        resumed = self._resumed = asyncio.get_running_loop().create_future()
         await self._driver.handled()
-        self._resumed = asyncio.get_running_loop().create_future()
         if self.history.unfinished or not self._letters.waits():
             settings = self.settings
             for item in self._context.news():
@@ -339,7 +339,7 @@ class Session:
             name = settings.provider.name
             self._driver.post(e.Continued(settings.model, name, settings.effort, basis))
         self._letters.watch()
-        return await self._wait(self._resumed)
+        return await self._wait(resumed)
 
     async def compact(self) -> Ended:
         """Replace the conversation by a shorter one: `compacted`, or `nothing` to be shortened.
