@@ -140,6 +140,16 @@ def test_end_reaches_every_job(session: Session, how: str) -> None:
     asyncio.run(run())
 
 
+def test_leader_is_found_before_it_leads() -> None:
+    """Between its fork and its session a leader is in its supervisor's group: its pid tells it."""
+    supervisor, leader = 7, 8
+    forked = processes.Process(leader, supervisor, supervisor, supervisor, 9)
+    assert forked.is_led_by(leader)
+    job = processes.Process(10, leader, 10, leader, 9)
+    assert job.is_led_by(leader)
+    assert not job.is_led_by(supervisor)
+
+
 def test_stop_right_after_the_start_finds_it(session: Session) -> None:
     """A command that is stopped before it has even made its session does not live on."""
 
