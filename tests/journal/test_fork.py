@@ -1,6 +1,7 @@
 """Forks refer to records of other sessions, read them back whole, and outlive them."""
 
 import errno
+from binascii import crc32
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
@@ -24,6 +25,7 @@ from backstay.core.record import (
 from backstay.errors import (
     BackstayError,
     EmptySession,
+    NewerFormat,
     SessionHeld,
     StorageError,
     UnknownSession,
@@ -517,6 +519,42 @@ def test_what_is_being_deleted_cannot_be_forked() -> None:
     made = fork(disk, folder, uuid7(NOW + 9, bytes(10)), clock)
     assert shared(disk, made.folder) == list(range(1, 22))
     assert "deleting" not in disk.list(folder)
+
+
+def test_there_may_be_nothing_left_to_copy() -> None:
+    """A parent that is gone, or is not what it was, leaves the fork's own file as it is."""
+    disk, folder, made = forked()
+    put(disk, journal_path(folder), b"".join(lines([header(), *turn(2), *turn(12)])))
+    assert not materialise(disk, made.folder, clock)
+    disk.unlink(journal_path(folder))
+    assert not materialise(disk, made.folder, clock)
+    assert shared(disk, made.folder) == [20, 21]
+
+
+def test_a_last_line_without_its_newline_gets_one() -> None:
+    """In the copy, so that the fork's own first line begins a line."""
+    disk, folder = simulated(PARENT[:-1])
+    made = fork(disk, folder, B, clock)
+    delete(disk, folder)
+    reading = read(disk, journal_path(made.folder))
+    assert (numbers(reading.records), reading.damage) == (list(range(1, 22)), [])
+
+
+def test_what_a_newer_version_wrote_is_not_forked() -> None:
+    """A record that must be understood could mean anything for what comes behind it."""
+    head = b'{"k":"newer","must":true,"n":1'
+    line = b'%b,"c":"%08x"}\n' % (head, crc32(head))
+    disk, folder = simulated(line + b"".join(lines(turn(2))))
+    with pytest.raises(NewerFormat, match="upgrade Backstay to fork it"):
+        fork(disk, folder, B, clock)
+
+
+def test_a_session_that_is_not_there_is_not_forked() -> None:
+    """Its folder may be there still, as after a deletion that was cut."""
+    disk, folder = simulated(PARENT)
+    disk.unlink(journal_path(folder))
+    with pytest.raises(EmptySession):
+        fork(disk, folder, B, clock)
 
 
 # Power cuts and kills at every operation
