@@ -435,10 +435,12 @@ def test_a_disk_that_refuses_ends_the_turn_and_loses_nothing(command: Command) -
     script = [response(call("exec_command", {"cmd": "seq 2200; echo x >> ran"}))]
     with provider(command, *script, response(message("ok"))) as server:
         shell = 'ulimit -f 24; exec "$0" -m backstay exec --json -m m p'
+        # Else half a .pyc would be left beside the sources.
+        environment = command.environment({"PYTHONDONTWRITEBYTECODE": "1"})
         limited = subprocess.run(
             ["sh", "-c", shell, sys.executable],
             cwd=command.cwd,
-            env=command.environment(),
+            env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
