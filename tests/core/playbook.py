@@ -114,6 +114,8 @@ def told(command: c.Command) -> str:
         case c.Send(attempt, request):
             return f"send {attempt}: {' '.join(shape(request.input))}"
         case c.Summarize(request):
+            if request.compact:
+                return f"endpoint: {' '.join(shape(request.input))}"
             asked = request.input[:-1]
             return f"summarize: {' '.join(shape(asked)) if asked else 'text'}"
         case c.AbortSummary():

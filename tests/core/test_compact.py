@@ -23,7 +23,7 @@ from backstay.core.record import (
     SpoolRange,
     Start,
 )
-from backstay.core.retry import is_too_long, said_window
+from backstay.core.retry import Policy, is_too_long, said_window
 from backstay.core.rules import Rules
 from backstay.core.summary import (
     Choice,
@@ -310,6 +310,47 @@ def test_a_failed_turn_can_be_continued_behind_one(playbook: Make) -> None:
         >> e.Continued()
         << "append note reopened; attempt 8"
     ).check(Phase.STREAMING)
+
+
+def test_an_endpoint_that_is_overloaded_gives_way_to_a_summary(playbook: Make) -> None:
+    """After its retries; one that is missing is not asked a second time."""
+    past = Past()
+    past.ended(past.attempt(past.prompt()))
+    past.closed(2, "completed")
+    play = playbook(
+        records=past.records,
+        dialect=Dialect(compact_endpoint=True),
+        policy=Policy(request_retries=1),
+    )
+    (
+        play
+        >> e.CompactionAsked()
+        << "endpoint: go"
+        >> summarized("refused", status=503)
+        << "wait 0: 0.2 s 1/1"
+        >> e.Woke(0)
+        << "endpoint: go"
+        >> summarized("refused", status=503)
+        << "summarize: go"
+        >> summarized("refused", status=401)
+        << "finish 0 failed"
+        >> e.CompactionAsked()
+        << "endpoint: go"
+        >> summarized("refused", status=404)
+        << "summarize: go"
+        >> summarized("refused", status=401)
+        << "finish 0 failed"
+        >> e.CompactionAsked()
+        << "summarize: go"
+        >> summarized(items=[])
+        << "summarize: go"
+        >> summarized(items=[function("c1")])
+        << "summarize: text"
+        >> summarized(items=[])
+        << "append compaction 6"
+        >> SYNCED
+        << "finish 0 compacted"
+    ).check(Phase.IDLE)
 
 
 # When

@@ -89,6 +89,8 @@ class Human:
         self._resuming = resuming
         self._reasoning = reasoning
         self._past = Past("")
+        self._early: list[WatchEvent] | None = []
+        """What was found while the session was opened: told behind the line that names it."""
         self._kept = Kept()
         self._totals = Totals()
         self._calls: dict[int, Call] = {}
@@ -107,9 +109,18 @@ class Human:
     def opened(self, session: str, folder: str, headline: str) -> None:
         self._past = Past(folder)
         self._line(f"{harmless(headline)}session {session}", DIM)
+        self._tell_early()
+
+    def _tell_early(self) -> None:
+        early, self._early = self._early or [], None
+        for event in early:
+            self(event)
 
     def __call__(self, event: WatchEvent) -> None:
         """Take what happened."""
+        if self._early is not None:
+            self._early.append(event)
+            return
         match event:
             case Recorded(record):
                 self._record(record)
@@ -127,9 +138,8 @@ class Human:
                 self._printed(call, data)
             case Waiting(wait):
                 self._wait(wait.seconds, f"({wait.tries} of {wait.limit}): {explain(wait.outcome)}")
-            case Compacting(reason):
+            case Compacting():
                 self._now("making the conversation shorter")
-                self._line(f"the conversation is made shorter: {harmless(reason)}", DIM)
             case Noticed(text, level):
                 self._line(harmless(text), *((YELLOW,) if level == "warning" else (DIM,)))
             case _:
@@ -169,6 +179,7 @@ class Human:
         self._resuming = False
 
     def failed(self, message: str) -> None:
+        self._tell_early()
         self._clear()
 
     # Records
@@ -237,7 +248,8 @@ class Human:
         name = tool_name(call.item)
         shown = self._shown.pop(record.call, None)
         if since is None:
-            self._line(f"$ {one_line(calls.title(call.item), 400)}", BOLD)
+            found = "" if record.call in self._calls else f" ({calls.found(record)})"
+            self._line(f"$ {one_line(calls.title(call.item), 400)}{found}", BOLD)
         if name in ("exec_command", "write_stdin"):
             if shown is None:
                 shown = Shown()

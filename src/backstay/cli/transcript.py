@@ -76,7 +76,7 @@ class Transcript:
             yield from self._lines(record)
 
     def _count(self, record: AnyRecord) -> None:
-        if isinstance(record, Attempt):
+        if isinstance(record, Attempt | Compaction):
             self._turn_of[record.n] = record.turn
             self._totals.setdefault(record.turn, Totals()).take(record)
         elif isinstance(record, AttemptEnd):

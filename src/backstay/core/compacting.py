@@ -32,6 +32,8 @@ class Compacting:
     _asked: e.CompactionAsked | None
     _interrupted: str
     _making: "Making | None"
+    _endpoint: bool = True
+    """The provider's own endpoint is not known to be missing."""
 
     def _record(self, record: Known) -> None:
         raise NotImplementedError
@@ -117,7 +119,9 @@ class Compacting:
 
         basis = settings.basis or self.history.basis or Basis("", "")
         choice = Choice(settings.model, settings.provider, settings.effort, basis)
-        self._making = Making(self.history, self.rules, goal, choice, reason, most=most)
+        self._making = Making(
+            self.history, self.rules, goal, choice, reason, most=most, endpoint=self._endpoint
+        )
         self.phase = Phase.COMPACTING
         self._ask(self._making)
 
@@ -148,6 +152,7 @@ class Compacting:
         if making is None:
             return
         verdict = making.heard(event)
+        self._endpoint = making.endpoint or not self.rules.dialect.compact_endpoint
         if self._interrupted:
             self._leave("interrupted", self._interrupted)
         elif isinstance(verdict, Again):

@@ -42,6 +42,8 @@ _SMALLEST: Final = 1000
 _OPENING: Final = "<conversation_summary>\n"
 _CLOSING: Final = "\n</conversation_summary>"
 _FINAL: Final = frozenset({401, 402, 403, 407})
+_MISSING: Final = frozenset({404, 405, 501})
+"""Statuses that say of an endpoint that there is none."""
 
 _ASKED: Final = """\
 The conversation has become too long and is about to be replaced by a summary that you write now. \
@@ -109,9 +111,21 @@ class Making:
     """One compaction in the making."""
 
     def __init__(
-        self, history: History, rules: Rules, goal: Goal, choice: Choice, reason: str, *, most: int
+        self,
+        history: History,
+        rules: Rules,
+        goal: Goal,
+        choice: Choice,
+        reason: str,
+        *,
+        most: int,
+        endpoint: bool = True,
     ) -> None:
-        """`most`: tokens that the model holds, where a refusal for length said or showed it; else 0."""
+        """`most`: tokens that the model holds, where a refusal for length said or showed it; else 0.
+
+        `endpoint`: the provider's own is not known to be missing.
+        """
+        self.endpoint = endpoint and rules.dialect.compact_endpoint
         self.goal = goal
         self.reason = reason
         self.choice = choice
@@ -122,7 +136,7 @@ class Making:
         waiting = history.queued[0] if goal.turn and goal.turn not in history.turns else None
         self._before = estimate(history, waiting)
         self._base = max(most or rules.compact_at or self._before, _SMALLEST)
-        self._rungs = _rungs(rules, self._base, too_long=bool(most))
+        self._rungs = _rungs(self._base, endpoint=self.endpoint, too_long=bool(most))
         self._tries = 0
         self._silent = False
         self._usage: dict[str, Any] | None = None
@@ -176,6 +190,7 @@ class Making:
                 return verdict
         elif how != "endpoint" and _is_final(outcome):
             return GiveUp(explain(outcome))
+        self.endpoint = self.endpoint and (how != "endpoint" or outcome.status not in _MISSING)
         self._next("none" if how == "text" else "")
         return None
 
@@ -309,11 +324,11 @@ def _has_begun(turn: TurnState | None) -> bool:
     return turn.carried.steps > 0 or any(attempt.items for attempt in turn.attempts)
 
 
-def _rungs(rules: Rules, base: int, *, too_long: bool) -> list[Rung]:
+def _rungs(base: int, *, endpoint: bool, too_long: bool) -> list[Rung]:
     """What is tried; a view that was refused for its length is not sent again."""
     found: list[Rung] = []
     if not too_long:
-        found += [Rung("endpoint")] if rules.dialect.compact_endpoint else []
+        found += [Rung("endpoint")] if endpoint else []
         found.append(Rung("view"))
     found += [Rung("text", base * 3 // 4 // 2**half) for half in range(_TEXTS)]
     return [*found, Rung("none")]
