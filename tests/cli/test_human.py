@@ -24,6 +24,7 @@ from backstay.runtime.watch import (
     WatchEvent,
 )
 from tests.cli import script as s
+from tests.cli.test_jsonl import write_journal
 
 
 class Screen:
@@ -293,6 +294,30 @@ def test_an_output_that_was_not_watched_is_shown_from_its_record(screens: Any) -
     screen(s.output(5, 4, text, show={"exit_code": 0}))
     assert "$ ls\n  line 0\n  line 1\n" in screen.err
     assert "line 99\n  exit 0\n" in screen.err
+
+
+@pytest.mark.parametrize(
+    "status, told",
+    [
+        ("done", "$ ls (it had ended; its output is recovered)"),
+        ("never_started", "$ ls (it was never started)"),
+        ("unknown", "$ ls (its outcome is unknown: it may have taken effect)"),
+        ("interrupted", "$ ls (it was stopped)"),
+    ],
+)
+def test_a_call_of_a_cut_turn_says_what_became_of_it(
+    screens: Any, tmp_path: Path, status: str, told: str
+) -> None:
+    """One line, behind the command; nothing of the kind for a call of this process."""
+    write_journal(tmp_path, s.prompt(), s.attempt(3), s.call(4, 3, 0))
+    screen = screens()(s.output(5, 4, "x", status=status))
+    assert f"{told}\n" in screen.err
+
+
+def test_a_call_of_this_process_is_nothing_that_was_found(screens: Any) -> None:
+    """A call that was refused before it began shows its name alone."""
+    screen = screens()(s.attempt(3), s.call(4, 3, 0), s.output(5, 4, "no", status="rejected"))
+    assert "$ ls\n" in screen.err
 
 
 @pytest.mark.parametrize("hidden", [False, True])

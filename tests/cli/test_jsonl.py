@@ -153,7 +153,9 @@ def test_a_call_of_an_earlier_process_is_completed_by_this_one(tmp_path: Path) -
     before = [s.prompt(), s.attempt(3), s.call(4, 3, 0, arguments='{"cmd":"make"}')]
     told = Told(write_journal(tmp_path, *before))
     told(s.output(5, 4, "built", status="unknown"))
-    (event,) = told.events[1:]
+    found, event = told.events[1:]
+    assert found["item"]["type"] == "error"
+    assert "outcome is unknown: it may have taken effect: make" in found["item"]["message"]
     assert event["item"]["command"] == "make"
     assert (event["item"]["status"], event["item"]["outcome"]) == ("failed", "unknown")
 
@@ -163,7 +165,27 @@ def test_the_old_turn_does_not_start_the_new_one(tmp_path: Path) -> None:
     before = [s.prompt(), s.attempt(3), s.call(4, 3, 0)]
     told = Told(write_journal(tmp_path, *before))
     told(s.output(5, 4), s.end(6, 3, "died"), s.prompt(7), s.turn_end(8, "superseded"))
-    assert told.types == ["thread.started", "item.completed:command_execution", "turn.started"]
+    assert told.types == [
+        "thread.started",
+        "item.completed:error",
+        "item.completed:command_execution",
+        "turn.started",
+    ]
+
+
+def test_what_is_found_while_a_session_opens_is_told_behind_its_name(tmp_path: Path) -> None:
+    """Damage, and what became of calls, in order; the first line is thread.started."""
+    lines: list[bytes] = []
+    face = JsonLines(lines.append, resuming=True)
+    face(Noticed("the session was cut", "warning"))
+    face(Started(4, s.call_item("exec_command", '{"cmd":"make"}'), adopted=True))
+    assert lines == []
+    face.opened("ID", str(tmp_path), "")
+    events = [json.loads(line) for line in lines]
+    said = [event.get("item", {}).get("message") for event in events]
+    assert events[0]["type"] == "thread.started"
+    assert said[1] == "the session was cut"
+    assert "it still runs, and is taken over: make" in said[3]
 
 
 @pytest.mark.parametrize(

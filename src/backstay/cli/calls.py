@@ -34,6 +34,19 @@ def title(item: Item) -> str:
     return f"{name} {item.get('arguments') or item.get('input') or ''}".strip()
 
 
+_FOUND: Final = {
+    "done": "it had ended; its output is recovered",
+    "failed": "it had failed; its output is recovered",
+    "never_started": "it was never started",
+    "unknown": "its outcome is unknown: it may have taken effect",
+}
+
+
+def found(output: Output) -> str:
+    """What became of a call that an earlier process made and did not finish."""
+    return _FOUND.get(output.status, "it was stopped")
+
+
 def printed(output: Output, folder: str) -> str:
     """What a command printed, from its spool; without one the text that the model got."""
     if output.spool is None:

@@ -45,11 +45,13 @@ class JsonLines:
         self._reasoning = reasoning
         self._resuming = resuming
         self._past = Past("")
-        self._early: list[str] | None = []
-        """What was noticed before the session was there: told behind its beginning."""
+        self._early: list[WatchEvent] | None = []
+        """What was found while the session was opened: told behind its beginning."""
         self._kept = Kept()
         self._totals = Totals()
         self._calls: dict[int, Call] = {}
+        self._seen: set[int] = set()
+        """Calls that were started, or taken over, in this process."""
         self._ids: dict[int, str] = {}
         self._next = 0
         self._plan = ""
@@ -62,21 +64,27 @@ class JsonLines:
         self._past = Past(folder)
         self._emit("thread.started", thread_id=session, session=folder)
         early, self._early = self._early or [], None
-        for text in early:
-            self._error(text)
+        for event in early:
+            self(event)
 
     def __call__(self, event: WatchEvent) -> None:
         """Take what happened."""
+        if self._early is not None:
+            self._early.append(event)
+            return
         match event:
             case Recorded(record):
                 self._record(record)
-            case Started(call, item, _):
+            case Started(call, item, adopted):
+                if self._resuming:
+                    self._begin_turn()
+                if adopted:
+                    self._found(item, "it still runs, and is taken over")
+                self._seen.add(call)
                 self._started(call, item)
             case Waiting(wait):
                 why = explain(wait.outcome)
                 self._error(f"Reconnecting... {wait.tries}/{wait.limit} ({why})")
-            case Noticed(text, "warning") if self._early is not None:
-                self._early.append(text)
             case Noticed(text, "warning"):
                 self._error(text)
             case _:
@@ -193,6 +201,8 @@ class JsonLines:
         if call is None:
             return
         item, name = call.item, tool_name(call.item)
+        if record.call not in self._calls and record.call not in self._seen:
+            self._found(item, calls.found(record))
         fine = record.status in ("done", "yielded")
         more: dict[str, Any] = {"record": record.n, "outcome": record.status}
         if name == "exec_command":
@@ -271,6 +281,10 @@ class JsonLines:
             for text, status in calls.steps(call.item)
         ]
         self._item(event, self._plan, "todo_list", items=self._plan_items)
+
+    def _found(self, item: Item, what: str) -> None:
+        """What became of a call of a cut turn; the item types of Codex have none for this."""
+        self._error(f"found in the cut turn: {what}: {' '.join(calls.title(item).split())[:200]}")
 
     def _error(self, message: str) -> None:
         self._item("item.completed", self._id(None), "error", message=message)

@@ -40,7 +40,11 @@ class Letters:
 
     def waits(self) -> bool:
         """Whether a prompt lies there."""
-        return any(one.kind == "prompt" for one in waiting(PosixDisk(), self._folder))
+        return bool(self.prompts())
+
+    def prompts(self) -> int:
+        """How many prompts lie there."""
+        return sum(one.kind == "prompt" for one in waiting(PosixDisk(), self._folder))
 
     def watch(self) -> None:
         """Look now and from now on, every so often; harmless when repeated."""

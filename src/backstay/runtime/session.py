@@ -16,7 +16,7 @@ from backstay.core import events as e
 from backstay.core.commands import Request
 from backstay.core.compact import limit
 from backstay.core.history import History
-from backstay.core.items import Item, message
+from backstay.core.items import Item, message, message_text
 from backstay.core.record import Process, Prompt
 from backstay.core.retry import Policy
 from backstay.core.rules import Rules
@@ -230,8 +230,7 @@ class Session:
         if not os.path.isdir(self.cwd):
             text = f"the session's folder {self.cwd} is gone; -C names another one"
             self._watcher(watch.Noticed(text, "warning"))
-        for damage in reading.news:
-            self._watcher(watch.Noticed(f"the journal is damaged: {damage}", "warning"))
+        self._tell_found(reading)
         for record in reading.records:
             self._context.heard(record)
         self.shell.shown.update(leftovers.shown(reading.records))
@@ -245,7 +244,17 @@ class Session:
         )
         self._driver.post(opened)
         for event in leftovers.ended_since(self.folder, self.id, reading.records):
+            self._notice(message_text(event.item or {}))
             self._driver.post(event)
+
+    def _tell_found(self, reading: Reading) -> None:
+        """What was found, a line each; what becomes of open calls is told as they are settled."""
+        from backstay.runtime.found import cut, letters
+
+        damage = [f"the journal is damaged: {one}" for one in reading.news]
+        for line in (cut(reading.records), *damage, letters(self._letters.prompts())):
+            if line:
+                self._notice(line)
 
     async def prompt(
         self,
