@@ -1,7 +1,9 @@
 """The refusal ladder: each refusal that a bad history causes, and what is changed because of it."""
 
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from backstay.core.dialect import Dialect
@@ -13,6 +15,7 @@ from backstay.core.mend import UNDO
 from backstay.core.pairing import problems
 from backstay.core.record import Repair
 from backstay.core.view import view
+from backstay.model.refusal import refusal
 from tests.core.past import Past
 from tests.core.watch import replay
 from tests.core.wire import custom, function, said, thought
@@ -261,6 +264,54 @@ def test_other_refusals_change_nothing(fields: dict[str, Any]) -> None:
     """Key, quota, model and length are not the history's fault."""
     one = Refused()
     assert one.climb(**fields) is None
+
+
+WORDS = {
+    "exceeds the context window": None,
+    "exceeds the available context size": None,
+    "No tool output found for tool call call-a.": "replace_images",
+    "Model not found": None,
+    "The requested model": None,
+    "'reasoning.effort' is not supported": None,
+    "Unsupported value: 'none'": None,
+    "Deep research models require": None,
+    "The file type you uploaded": "replace_images",
+    "Invalid file data: 'input[3].output[0].file_data'": "replace_item",
+    "Invalid 'temperature'": None,
+    "without its required following item": "drop_reasoning",
+    "`reasoning.mode` is not supported": None,
+    "Cannot continue an assistant message": "replace_images",
+    "Cannot determine type of 'item'": "replace_images",
+    "item['content'] is": "replace_images",
+    "'previous_response_id'": "replace_images",
+    "parse error at line 1": "replace_images",
+}
+"""What real refusals say, and which rung comes first because of it."""
+
+
+@pytest.mark.data
+def test_every_recorded_refusal_is_climbed_or_left_as_it_is_due(data_dir: Path) -> None:
+    """By what it is about; each that is climbed ends, and is taken back if nothing helps."""
+    bodies = []
+    for path in (data_dir / "sse" / "pydantic-ai" / "http_errors").glob("*.json"):
+        recorded = msgspec.json.decode(path.read_bytes())
+        bodies.append((recorded["status"], msgspec.json.encode(recorded["response_body"])))
+    for path in (data_dir / "sse" / "llama.cpp").iterdir():
+        body = path.read_bytes()
+        if body.startswith(b'{"error":{"code":'):
+            bodies.append((msgspec.json.decode(body)["error"]["code"], body))
+    assert len(bodies) > 20
+    seen = set()
+    for status, body in bodies:
+        found = refusal(status, {}, body, 0.0)
+        words = next((words for words in WORDS if words in found.reason), "")
+        assert words, found.reason
+        seen.add(words)
+        one = Refused()
+        rungs = one.climbs(code=found.code, reason=found.reason, status=found.status)
+        assert (rungs[0] if rungs else None) == WORDS[words], found.reason
+        assert not rungs or rungs[-1] == UNDO
+    assert seen == WORDS.keys()
 
 
 def test_a_new_session_is_not_taken_apart_for_an_unspecific_refusal() -> None:

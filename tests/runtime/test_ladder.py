@@ -29,8 +29,11 @@ def refuses(dislike: Dislike, status: int = 400, after: int = 1) -> Callable[[JS
             return chaos.http_error(status, body={"error": {"message": words}})
         if any(item.get("type") == "function_call" for item in body["input"]) or asked > 1:
             return response(message("fine"))
-        thinks = chaos.reasoning("think")
-        return response(thinks, call("exec_command", {"cmd": "echo one; echo x >> runs"}))
+        made: list[JSON] = [chaos.reasoning("think")]
+        made.append(call("exec_command", {"cmd": "echo one; echo x >> runs"}))
+        if dislike is no_custom_calls:
+            made.append(chaos.custom_call("apply_patch", "*** Begin Patch\n*** End Patch"))
+        return response(*made)
 
     return answer
 
@@ -76,6 +79,16 @@ def no_structure(body: JSON) -> str:
     return "invalid request" if of_type(body, "function_call", "reasoning") else ""
 
 
+def no_custom_calls(body: JSON) -> str:
+    """llama.cpp, where nobody told us that it is one (FACTS 15)."""
+    return "Cannot determine type of 'item'" if of_type(body, "custom_tool_call") else ""
+
+
+def no_sealed_reasoning(body: JSON) -> str:
+    """The same of reasoning that is encrypted only."""
+    return "item['content'] is not an array" if of_type(body, "reasoning") else ""
+
+
 def unparsed(body: JSON) -> str:
     """FACTS 15: a 500 for ever."""
     return "Failed to parse tool call arguments as JSON" if of_type(body, "function_call") else ""
@@ -90,6 +103,8 @@ def unparsed(body: JSON) -> str:
         (no_arguments, 400),
         (no_structure, 400),
         (no_structure, 422),
+        (no_custom_calls, 400),
+        (no_sealed_reasoning, 400),
         (unparsed, 500),
     ],
 )

@@ -40,6 +40,8 @@ _HISTORY: Final = (
     "input[",
     "input item",
     "item '",
+    "'item'",
+    "item[",
     "item with id",
     "image",
     "arguments",
@@ -72,6 +74,21 @@ _REQUEST_FIELDS: Final = (
     "store",
 )
 """Fields of a request that it can do without."""
+_OTHER_FIELDS: Final = frozenset(
+    {
+        "tool_choice",
+        "reasoning.effort",
+        "reasoning.mode",
+        "temperature",
+        "top_p",
+        "max_output_tokens",
+        "text.format",
+        "text.format.schema",
+        "service_tier",
+        "truncation",
+    }
+)
+"""Fields of a request that say nothing of its history."""
 _ITEM_FIELDS: Final = frozenset({"id", "status", "phase", "namespace", "summary", "content_type"})
 """Fields of an item that it can do without."""
 
@@ -139,14 +156,19 @@ def _is_about_history(history: History, outcome: Outcome) -> bool:
         return outcome.code.startswith("invalid") or "input[" in said
     if outcome.kind != "refused" or outcome.status in (401, 403, 407, 429):
         return False
-    if "model" in outcome.code or "(param: model)" in said:
+    name = _parameter(outcome)
+    if "model" in outcome.code or (name and not _is_of_history(name)):
         return False
     named = any(word in said for word in _HISTORY) or "encrypted" in outcome.code
     if outcome.status in (400, 413, 422):
-        return named or _parameter(outcome) != "" or _was_answered(history)
+        return named or name != "" or _was_answered(history)
     return (
         named and _was_answered(history) and (outcome.status == 404 or (outcome.status or 0) >= 500)
     )
+
+
+def _is_of_history(name: str) -> bool:
+    return name.startswith("input") or name in _REQUEST_FIELDS
 
 
 def _was_answered(history: History) -> bool:
@@ -192,7 +214,7 @@ def _parameter(outcome: Outcome) -> str:
     for quote in ("'", '"', "`"):
         parts = outcome.reason.split(quote)
         for word in parts[1::2]:
-            if word.startswith("input[") or word in _REQUEST_FIELDS:
+            if word.startswith("input[") or word in _REQUEST_FIELDS or word in _OTHER_FIELDS:
                 return word
     return ""
 

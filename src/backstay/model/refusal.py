@@ -38,9 +38,15 @@ def explanation(body: bytes) -> tuple[str, str]:
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return "", one_line(_text(body))
     code, reason, param = _from_json(value)
-    if param and param not in reason:
+    if param and not _names(reason, param):
         reason = f"{one_line(reason, LONGEST - len(param) - 10)} (param: {param})"
     return _SAME.get(code, code), one_line(reason)
+
+
+def _names(reason: str, param: str) -> bool:
+    """Whether the reason names the field itself: in quotes, or as no other word is written."""
+    quoted = any(f"{quote}{param}{quote}" in reason for quote in "'`\"")
+    return quoted or ("[" in param and param in reason)
 
 
 def one_line(text: str, longest: int = LONGEST) -> str:
