@@ -107,7 +107,11 @@ def _dispatch(argv: Sequence[str]) -> int:
         case "chaos":
             return _chaos(rest)
         case "":
+            from backstay.cli.here import print_standing
+            from backstay.runtime.config import default_home
+
             print(SHORT, end="")
+            print_standing(default_home(os.environ))
         case "-h" | "--help" | "help":
             print(_help(), end="")
         case "-V" | "--version":

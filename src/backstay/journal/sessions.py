@@ -1,6 +1,7 @@
 """The sessions of a home, found by looking: each file's head and tail, nothing between."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final, Literal
 
 import msgspec
@@ -73,6 +74,18 @@ def last(disk: Disk, home: str, cwd: str | None = None) -> str | None:
         if resumable and cwd in (None, entry.cwd):
             return path
     return None
+
+
+def newest(disk: Disk, home: str, cwd: str, most: int) -> Iterator[Entry]:
+    """Sessions of one `cwd` that are not archived, the last active first, read one by one.
+
+    Of the `most` that were made last: a session that is older and was resumed is passed over.
+    """
+    made = islice(folders(disk, home), most)
+    for active, path in sorted(((_activity(disk, one), one) for one in made), reverse=True):
+        entry = read_entry(disk, path, active)
+        if entry.cwd == cwd and not entry.archived:
+            yield entry
 
 
 def find(disk: Disk, home: str, name: str) -> str:

@@ -43,7 +43,7 @@ class Letters:
         return bool(self.prompts())
 
     def prompts(self) -> int:
-        """How many prompts lie there."""
+        """How many prompts lie there. Raises `StorageError`."""
         return sum(one.kind == "prompt" for one in waiting(PosixDisk(), self._folder))
 
     def watch(self) -> None:
