@@ -167,7 +167,8 @@ def told_rightly(bench: Bench) -> None:
     """The provider's judgement; what the one repair took away it may miss once."""
     verdict = judge([*bench.requests, *bench.server.requests])
     repairs = [one for one in bench.records() if isinstance(one, Repair)]
-    assert [one.action for one in repairs] in ([], ["drop_reasoning"])
+    # Where a kill took the reasoning that is refused, asking for it is what is left to leave out.
+    assert [one.action for one in repairs] in ([], ["drop_reasoning"], ["drop_field"])
     assert verdict.codes in ([], ["changed_prefix"] * len(repairs)), verdict.table()
     assert not bench.server.problems
     prompts = [one for one in bench.inputs()[-1] if message_text(one) == "go"]

@@ -8,7 +8,7 @@ from typing import Final
 from backstay.cli.face import Face
 from backstay.cli.options import Option, read, table
 from backstay.cli.sink import Sink
-from backstay.core.record import AnyRecord, Attempt, Prompt, TurnEnd, Unknown
+from backstay.core.record import AnyRecord, Attempt, Call, Prompt, Start, TurnEnd, Unknown
 from backstay.errors import UsageError
 from backstay.journal import Blobs, PosixDisk, holder, journal_path, lock_path
 from backstay.journal.folders import home_of
@@ -17,7 +17,7 @@ from backstay.journal.lines import line_start
 from backstay.journal.payloads import inlined
 from backstay.journal.sessions import find
 from backstay.runtime.config import default_home
-from backstay.runtime.watch import Finished, Recorded
+from backstay.runtime.watch import Finished, Recorded, Started
 
 _OPTIONS: Final = (
     Option(("-h", "--help"), "print this help"),
@@ -89,6 +89,7 @@ class _Followed:
         self._follower = Follower(self._disk, folder, begin)
         self._end: TurnEnd | None = None
         self._turn = 0
+        self._calls: dict[int, Call] = {}
 
     def begin(self, who: str) -> None:
         """Tell the last turn so far."""
@@ -130,4 +131,8 @@ class _Followed:
             self._turn, self._end = record.turn, None
         elif isinstance(record, TurnEnd):
             self._end = record
+        elif isinstance(record, Call):
+            self._calls[record.n] = record
         self._face(Recorded(record))
+        if isinstance(record, Start) and record.call in self._calls:
+            self._face(Started(record.call, self._calls[record.call].item))
