@@ -76,6 +76,7 @@ def refused(make: Make, **fields: Any) -> Playbook:
         << "send 8: go c1 =c1"
         >> ended(8, "refused", **TOO_LONG)
         << "append end of 8 refused"
+        >> SYNCED
         << "summarize: text"
     )
 
@@ -126,6 +127,7 @@ def test_a_second_refusal_for_length_in_the_same_step_ends_the_turn(playbook: Ma
         "context_length_exceeded (the conversation was compacted for this step already). less"
         >> ended(19, "refused", **TOO_LONG)
         << "append end of 19 refused"
+        >> SYNCED
         << "summarize: text"
         >> summarized()
         << "append compaction 21; attempt 22"
@@ -198,6 +200,26 @@ def test_an_interrupt_ends_it_without_a_record(playbook: Make, waiting: bool) ->
     play.check(Phase.IDLE)
 
 
+def test_a_summary_is_asked_for_once_what_it_holds_is_on_disk(playbook: Make) -> None:
+    """P4; an interrupt or a disk that refuses before that leaves nobody to be told to stop."""
+    past = Past()
+    past.ended(past.attempt(past.prompt()))
+    (
+        playbook(records=past.records, compact_at=2000)
+        >> prompt("x" * 9000)
+        << "append prompt 5; turn 2 superseded"
+        >> e.Interrupted()
+        << "append turn 5 interrupted"
+        >> SYNCED
+        << "finish 2 superseded"
+        << "finish 5 interrupted"
+        >> prompt("more")
+        << "append prompt 8"
+        >> e.AppendFailed("full")
+        << "finish 5 storage"
+    ).check(Phase.BROKEN)
+
+
 def test_a_disk_that_refuses_ends_it(playbook: Make) -> None:
     """Nothing that can't be recorded is asked for."""
     (
@@ -262,6 +284,7 @@ def test_a_cut_turn_goes_on_behind_one_that_was_asked_for(
     play = playbook(records=past.records)
     if outcome == "died":
         play << "append end of 7 died"
+        play >> SYNCED
     n = 11
     (
         play
@@ -289,6 +312,7 @@ def test_asked_for_while_what_a_crash_left_is_settled(playbook: Make) -> None:
         >> e.CompactionAsked()
         >> e.Settled(4, e.Evidence(found="unstarted"))
         << "append output of 4 never_started; end of 3 died"
+        >> SYNCED
         << "summarize: go c1 =c1"
     ).check(Phase.COMPACTING)
 
@@ -367,6 +391,7 @@ def test_a_prompt_for_which_there_is_no_room_is_made_room_for_once(playbook: Mak
         playbook(records=past.records, compact_at=2000)
         >> prompt(long)
         << "append prompt 6"
+        >> SYNCED
         << "summarize: one"
         >> summarized()
         << "append compaction 7; attempt 8"

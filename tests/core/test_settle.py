@@ -103,4 +103,6 @@ def test_an_output_record_holds_all_of_the_result() -> None:
 def test_a_late_result_names_its_call() -> None:
     """The model can tell which call it belongs to."""
     assert s.late(CALL, TRUE) == "A late result of the call c1:\nthe true output"
+    parts = [{"type": "input_text", "text": "seen"}, {"type": "input_image", "image_url": "data:,"}]
+    assert s.late(CALL, Result(content=parts)).endswith(":\nseen")
     assert "(not a text)" in s.late(CALL, Result(content=[]))

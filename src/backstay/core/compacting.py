@@ -38,6 +38,9 @@ class Compacting:
     def _record(self, record: Known) -> None:
         raise NotImplementedError
 
+    def _hold(self, command: Command) -> None:
+        raise NotImplementedError
+
     def _finish(self, finish: Finish) -> None:
         raise NotImplementedError
 
@@ -129,7 +132,7 @@ class Compacting:
         """Ask for a summary, or make the record where nobody is to be asked any more."""
         request = making.request()
         if request is not None:
-            self._commands.append(Summarize(request, making.reason))
+            self._hold(Summarize(request, making.reason))
             return
         goal, self._making = making.goal, None
         record = making.record()

@@ -8,6 +8,7 @@ from typing import Final, Literal
 import msgspec
 
 from backstay.core.events import Evidence, Result
+from backstay.core.items import message_text
 from backstay.core.pairing import output_item
 from backstay.core.record import Call, Output
 
@@ -101,7 +102,7 @@ def output(n: int, call: Call, result: Result) -> Output:
 
 def late(call: Call, result: Result) -> str:
     """What the model is told of a result that came after its call was closed."""
-    text = result.content if isinstance(result.content, str) else "(not a text)"
+    text = message_text({"output": result.content}) or "(not a text)"
     return f"A late result of the call {call.item.get('call_id', call.n)}:\n{text}"
 
 

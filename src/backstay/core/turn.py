@@ -30,6 +30,7 @@ from backstay.core.commands import (
     Send,
     StartCall,
     StopCall,
+    Summarize,
     Wait,
 )
 from backstay.core.compact import is_full
@@ -529,7 +530,11 @@ class Turn(Compacting):
 
     def _finish(self, finish: Finish) -> None:
         """Say it once everything that was issued until now is on disk."""
-        self._held.append((self.history.next - 1, finish))
+        self._hold(finish)
+
+    def _hold(self, command: Command) -> None:
+        """Do it once everything that was issued until now is on disk."""
+        self._held.append((self.history.next - 1, command))
 
     # Interrupts, and a disk that refuses
 
@@ -540,7 +545,7 @@ class Turn(Compacting):
         if self.phase is Phase.WAITING and turn is not None:
             self._end_turn(turn, "interrupted", event.reason)
         elif self._making is not None:
-            if self._making.under_way:
+            if self._making.under_way and not self._unhold(lambda one: isinstance(one, Summarize)):
                 self._commands.append(AbortSummary())
             else:
                 self._leave("interrupted", event.reason)
@@ -591,7 +596,8 @@ class Turn(Compacting):
         turn = self.history.turn
         if self._attempt is not None and self._outcome is None:
             self._commands.append(Abort(self._attempt.record.n))
-        if self._making is not None and self._making.under_way:
+        asks = self._making is not None and self._making.under_way
+        if asks and not self._unhold(lambda one: isinstance(one, Summarize)):
             self._commands.append(AbortSummary())
         for n, live in self._live.items():
             if live.stage == "running":
