@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backstay.core import events as e
+from backstay.core.budget import Budget, spent
 from backstay.core.commands import Summarize
 from backstay.core.compact import estimate, is_full, limit, tokens, window
 from backstay.core.dialect import Dialect
@@ -315,6 +316,53 @@ def test_asked_for_while_what_a_crash_left_is_settled(playbook: Make) -> None:
         >> SYNCED
         << "summarize: go c1 =c1"
     ).check(Phase.COMPACTING)
+
+
+def test_a_budget_counts_over_a_compaction(playbook: Make) -> None:
+    """Steps and tokens of before stand in the record, the summary's among them."""
+    usage = {"input_tokens": 400, "output_tokens": 100}
+    machine = (
+        playbook(budget=Budget(tokens=1200))
+        >> prompt("go")
+        << "append prompt 2; attempt 3"
+        >> SYNCED
+        << "send 3: go"
+        >> done(3, 0, function("c1", name="gone"))
+        << "append call 4; output of 4 rejected"
+        >> ended(3, usage=usage)
+        << "append end of 3 completed; attempt 7"
+        >> SYNCED
+        << "send 7: go c1 =c1"
+        >> ended(7, "refused", **TOO_LONG)
+        << "append end of 7 refused"
+        >> SYNCED
+        << "summarize: text"
+        >> summarized(usage=usage)
+        << "append compaction 9; attempt 10"
+        >> SYNCED
+        << "send 10: go <summary>"
+        >> done(10, 0, function("c1", name="gone"))
+        << "append call 11; output of 11 rejected"
+        >> ended(10, usage=usage)
+        << "append end of 10 completed; turn 2 failed"
+        >> SYNCED
+        << "finish 2 failed"
+    ).check(Phase.IDLE)
+    turn = machine.turn.history.turns[2]
+    assert (spent(turn).tokens, spent(turn).steps) == (1500, 2)
+
+
+def test_no_summary_is_asked_for_once_the_budget_is_used_up(playbook: Make) -> None:
+    """It would be paid for and never used."""
+    (
+        playbook(budget=Budget(tokens=1))
+        >> prompt("go")
+        << "append prompt 2; attempt 3"
+        >> SYNCED
+        << "send 3: go"
+        >> ended(3, "refused", usage={"input_tokens": 2}, **TOO_LONG)
+        << "append end of 3 refused; turn 2 failed"
+    ).check(Phase.IDLE)
 
 
 def test_a_failed_turn_can_be_continued_behind_one(playbook: Make) -> None:

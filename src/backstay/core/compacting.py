@@ -7,6 +7,8 @@ and what is kept is `summary`'s, which loads with the first compaction.
 from typing import TYPE_CHECKING, Literal
 
 from backstay.core import events as e
+from backstay.core.budget import CODE as BUDGET
+from backstay.core.budget import used_up
 from backstay.core.commands import Command, Finish, Summarize, Wait
 from backstay.core.history import AttemptState, History, TurnState, made_calls, superseded
 from backstay.core.record import Basis, Known, Prompt, TurnEnd
@@ -77,6 +79,9 @@ class Compacting:
         self, attempt: AttemptState, turn: TurnState, outcome: e.Outcome
     ) -> None:
         """The provider refused the length: once in a step a shorter view is made."""
+        if why_not := used_up(self.rules.budget, turn):
+            self._end_turn(turn, "failed", why_not, BUDGET)
+            return
         if self.history.is_fresh(turn.n):
             reason = f"{explain(outcome)} (the conversation was compacted for this step already)"
             self._end_turn(turn, "failed", reason, "context_length_exceeded")
