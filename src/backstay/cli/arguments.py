@@ -45,6 +45,7 @@ _COMMON: Final = (
         "FILE",
     ),
     Option(("--color",), "auto (default), always or never", "WHEN", ("auto", "always", "never")),
+    Option(("--debug",), "log what is done to a file: no secrets, prompts, answers, outputs"),
     Option(("--ephemeral",), "keep no session: it is removed at the end"),
     Option(
         ("-p", "--profile"), "[profiles.NAME] of config.toml, or NAME.config.toml beside it", "NAME"
@@ -114,6 +115,8 @@ class Run(msgspec.Struct, kw_only=True):
     ephemeral: bool = False
     user_config: bool = True
     strict: bool = False
+    debug: bool = False
+    """A log of what is done is wanted."""
     profile: str = ""
     oss: bool = False
     local_provider: str = ""
@@ -267,6 +270,7 @@ def _common(given: Given) -> Run:
         schema=given.last("output-schema"),
         color=given.last("color", "auto"),
         ephemeral=given.has("ephemeral"),
+        debug=given.has("debug"),
         user_config=not given.has("ignore-user-config"),
         strict=given.has("strict-config"),
         profile=given.last("profile"),

@@ -25,6 +25,7 @@ from backstay.runtime.watch import Finished, Recorded, WatchEvent
 if TYPE_CHECKING:
     from backstay.runtime.attached import Attached
     from backstay.runtime.schema import Schema
+    from backstay.runtime.trace import Trace
 
 _CODES: Final = {
     "completed": 0,
@@ -34,6 +35,8 @@ _CODES: Final = {
     "nothing": 2,
     "compacted": 0,
 }
+DEBUG_LOG: Final = "BACKSTAY_DEBUG_LOG"
+"""A file that the debug log is appended to, instead of one in `log/` of the home."""
 _LIVE_TICK: Final = 0.2
 _TICK: Final = 1.0
 """Seconds between two looks at the clock, on a terminal and elsewhere."""
@@ -47,14 +50,23 @@ def run(asked: Run) -> int:
     """Do what the command line asks for; gives the exit code. Raises `BackstayError`."""
     signals = Signals()
     signals.install()
+    if not asked.debug and not os.environ.get(DEBUG_LOG):
+        return _run(asked, signals, None)
+    from backstay.cli.debug import debugged
+
+    return debugged(asked.action, lambda trace: _run(asked, signals, trace))
+
+
+def _run(asked: Run, signals: Signals, trace: "Trace | None") -> int:
     if not asked.ephemeral:
-        return asyncio.run(_Conversation(asked, default_home(os.environ), signals).run())
+        home = default_home(os.environ)
+        return asyncio.run(_Conversation(asked, home, signals, trace).run())
     import shutil
 
     home = _ephemeral_home()
     signals.on_exit = lambda: shutil.rmtree(home, ignore_errors=True)
     try:
-        return asyncio.run(_Conversation(asked, home, signals).run())
+        return asyncio.run(_Conversation(asked, home, signals, trace).run())
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
@@ -62,8 +74,9 @@ def run(asked: Run) -> int:
 class _Conversation:
     """The one turn, from the first check to the exit code."""
 
-    def __init__(self, asked: Run, home: str, signals: Signals) -> None:
+    def __init__(self, asked: Run, home: str, signals: Signals, trace: "Trace | None") -> None:
         self._asked = asked
+        self._trace = trace
         self._home = home
         self._signals = signals
         self._out, self._err = Sink(1), Sink(2)
@@ -164,6 +177,11 @@ class _Conversation:
             self._say(note)
         if mode == "workspace-write":
             self._say(UNCONFINED)
+        if self._trace is not None:
+            from msgspec.structs import replace
+
+            made = replace(made, trace=self._trace)
+            self._trace.configured(made)
         return made
 
     def _load(self, home: str, cwd: str) -> Loaded:

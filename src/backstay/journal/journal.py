@@ -56,6 +56,11 @@ class Journal:
         self._unsynced_folders = [folder, parent(folder)]
         self._failure: StorageError | None = None
 
+    @property
+    def size(self) -> int:
+        """Bytes of its file, as far as they are written."""
+        return self._size
+
     @classmethod
     def create(cls, disk: Disk, home: str, session: str, clock: Clock) -> Self:
         """A new journal for this id, in its folder in `home`. Nothing is in it until a commit.

@@ -4,7 +4,7 @@ The HTTP library is loaded with the first request.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from backstay.core import events as e
@@ -15,8 +15,8 @@ from backstay.model.provider import Provider
 from backstay.runtime.driver import Deliver
 
 if TYPE_CHECKING:
-    from backstay.model.http import HttpTransport
-    from backstay.model.transport import HttpRequest
+    from backstay.model.transport import HttpRequest, Transport
+    from backstay.runtime.trace import Trace
 
 CANCEL_WITHIN: Final = 2.0
 """Seconds that a provider gets to hear that a response is not wanted any more."""
@@ -25,11 +25,18 @@ CANCEL_WITHIN: Final = 2.0
 class Sending:
     """Sends the requests of one session."""
 
-    def __init__(self, provider: Provider, texts: Callable[[Basis], tuple[str, bytes]]) -> None:
-        """`texts` gives the instructions and the tools' JSON of a basis."""
+    def __init__(
+        self,
+        provider: Provider,
+        texts: Callable[[Basis], tuple[str, bytes]],
+        trace: "Trace | None" = None,
+    ) -> None:
+        """`texts` gives the instructions and the tools' JSON of a basis; `trace` is a log."""
         self._provider = provider
         self._texts = texts
-        self._transport: HttpTransport | None = None
+        self._trace = trace
+        self._transport: Transport | None = None
+        self._close: Callable[[], Awaitable[None]] | None = None
         self._left: list[str] = []
         """Background responses that the provider may still be making and nobody waits for."""
 
@@ -47,7 +54,9 @@ class Sending:
         try:
             await self._end_left()
             if self._transport is None:
-                self._transport = HttpTransport()
+                http = HttpTransport()
+                self._close = http.close
+                self._transport = self._trace.transport(http) if self._trace else http
             instructions, tools = self._texts(request.basis)
             form = _form(request)
             content = body(request, instructions, tools, provider, text=form)
@@ -59,6 +68,8 @@ class Sending:
                 take_up=self._take_up if background else None,
             )
         except Exception as error:  # noqa: BLE001 - the one way out is an outcome
+            if self._trace is not None:
+                self._trace.failure("a request", error)
             reason = f"{type(error).__name__}: {error}"
             deliver(Ended(e.Outcome(kind="failed", code="client", reason=reason)))
         finally:
@@ -92,11 +103,11 @@ class Sending:
     async def close(self) -> None:
         """Give the connections up."""
         await self._end_left()
-        if self._transport is not None:
-            await self._transport.close()
+        if self._close is not None:
+            await self._close()
 
 
-async def _briefly(transport: "HttpTransport", request: "HttpRequest") -> None:
+async def _briefly(transport: "Transport", request: "HttpRequest") -> None:
     """Send it, and wait a moment for an answer that changes nothing."""
     from contextlib import aclosing
 

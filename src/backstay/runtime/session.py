@@ -92,7 +92,8 @@ class Session:
         self.settings = settings
         points = _crash_points()
         self._journal = points.journal(journal) if points else journal
-        self._watcher = watcher
+        trace = settings.trace
+        self._watcher = trace.watcher(watcher) if trace else watcher
         self._asked: list[asyncio.Future[Ended]] = []
         self._turns: dict[int, asyncio.Future[Ended]] = {}
         self._resumed: asyncio.Future[Ended] | None = None
@@ -110,12 +111,14 @@ class Session:
         own = own_tools(settings, cwd, self.shell, points) if settings.shell_tools else []
         self.tools = {tool.name: tool for tool in arrange([*own, *tools], session, cwd)}
         self._bases = Bases(settings, journal.blobs, self.tools, tuple(tools), self._notice)
-        self._sending = Sending(settings.provider, self._bases.texts)
+        self._sending = Sending(settings.provider, self._bases.texts, trace)
+        machine = Turn(self._rules())
+        used = points.tools(self.tools) if points else self.tools
         self._driver = Driver(
-            Turn(self._rules()),
-            self._journal,
+            trace.turn(machine) if trace else machine,
+            trace.store(self._journal, lambda: journal.size) if trace else self._journal,
             points.sender(self._send) if points else self._send,
-            tools=points.tools(self.tools) if points else self.tools,
+            tools=trace.tools(used) if trace else used,
             crew=_Crew(self.commands if settings.shell_tools else None, self._notice),
             watcher=self._seen,
             keep=keep,

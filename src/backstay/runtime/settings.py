@@ -5,7 +5,7 @@ Owns how the environment, the configuration and a command line become one `Setti
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -15,6 +15,9 @@ from backstay.model.provider import Provider, Secret
 from backstay.runtime.config import Loaded, default_home
 from backstay.runtime.keys import ProviderTable, ShellTable
 from backstay.runtime.presets import ADDRESSES, PRESETS
+
+if TYPE_CHECKING:
+    from backstay.runtime.trace import Trace
 
 OPENAI = "https://api.openai.com/v1"
 
@@ -60,6 +63,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     nothing of a folder to work in."""
     budget: Budget = Budget()
     """What one turn may use."""
+    trace: "Trace | None" = None
+    """The debug log, where one was asked for."""
 
 
 def settings(

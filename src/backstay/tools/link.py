@@ -11,7 +11,7 @@ import struct
 import sys
 import weakref
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 import msgspec
 
@@ -45,6 +45,9 @@ class SupervisorSilent(SupervisorGone):
 
 class Link(asyncio.Protocol):
     """One connection. Every pending reply fails with SupervisorGone when it ends."""
+
+    heard: ClassVar[Callable[[str, dict[str, Any]], None] | None] = None
+    """Told of every message of this process's connections, where somebody debugs them."""
 
     def __init__(
         self, on_event: Callable[[dict[str, Any]], None], patience: float = ANSWER_SECONDS
@@ -92,6 +95,8 @@ class Link(asyncio.Protocol):
         number = self._number
         reply = asyncio.get_running_loop().create_future()
         self._pending[number] = reply
+        if Link.heard is not None:
+            Link.heard("is asked", {"id": number, **message})
         self._transport.write(msgspec.json.encode({"id": number, **message}) + b"\n")
         seconds = self._patience if within is None else within
         try:
@@ -128,6 +133,8 @@ class Link(asyncio.Protocol):
             self._transport.abort()
 
     def _received(self, message: dict[str, Any]) -> None:
+        if Link.heard is not None:
+            Link.heard("says", message)
         if "event" in message:
             if message["event"] in ("hello", "taken") and not self.hello.done():
                 self.hello.set_result(message)
