@@ -76,7 +76,7 @@ def acquire(path: str, since: float) -> Lease:
     if fd is None:
         raise SessionHeld(
             f"the session is being written by {_named(path) or 'another process'}: "
-            "wait until that ends, or end it"
+            "wait until that ends, end it, or give it a prompt: backstay send ID PROMPT"
         )
     try:
         _sign(fd, Holder(os.getpid(), os.uname().nodename, _start_time(), since))
