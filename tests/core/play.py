@@ -49,7 +49,7 @@ OUTCOMES: Final = (
     e.Outcome(kind="refused", status=400, code="context_length_exceeded"),
 )
 
-SUMMARIES: Final = (
+SUMMARIES: Final[tuple[tuple[e.Outcome, list[Item]], ...]] = (
     (e.Outcome(kind="completed", usage={"input_tokens": 5, "output_tokens": 2}), [said("short")]),
     (e.Outcome(kind="completed"), [{"type": "compaction", "encrypted_content": "sealed"}]),
     (e.Outcome(kind="completed"), [function("c1")]),
