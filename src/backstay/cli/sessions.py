@@ -12,7 +12,8 @@ from typing import Any, Final, Self
 import msgspec
 
 from backstay.cli.listing import Table, short_ids, state_of, when, width_of
-from backstay.cli.options import Given, Option, columns, nearest, read, table
+from backstay.cli.options import Given, Option, nearest, read
+from backstay.cli.page import Page, print_page
 from backstay.cli.sink import Sink
 from backstay.cli.terminal import BOLD, Style, harmless, one_line, style
 from backstay.core.usage import Price, Usage
@@ -30,6 +31,11 @@ _ARCHIVED: Final = Option(("--archived",), "the archived ones, which are left ou
 _TURN: Final = Option(("--turn",), "behind turn N, from 1; else the last that has ended", "N")
 _YES: Final = Option(("-y", "--yes"), "do not ask")
 _DRY_RUN: Final = Option(("--dry-run",), "remove nothing, say what would be")
+_TO: Final = Option(("--to",), "the format: md, html, jsonl, bundle", "FORMAT")
+_OUTPUT: Final = Option(("-o", "--output"), "write to this file, not to stdout", "FILE")
+_REDACT: Final = Option(
+    ("--redact",), "none keeps secrets; else they are replaced", "HOW", ("default", "none")
+)
 _HELP: Final = Option(("-h", "--help"), "print this help")
 
 Run = Callable[[Given, list[str], str], int]
@@ -56,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     given = read(argv, (_HELP, *dict.fromkeys(every.values())), "sessions")
     name, *rest = given.words or ["list"]
     if given.has("help"):
-        print(_help(), end="")
+        print_page(page())
         return 0
     action = ACTIONS.get(name)
     if action is None:
@@ -72,13 +78,15 @@ def main(argv: Sequence[str]) -> int:
     return action.run(given, rest, default_home(os.environ))
 
 
-def _help() -> str:
+def page() -> Page:
+    """What the help says."""
     flags = dict.fromkeys(option for one in ACTIONS.values() for option in one.flags)
-    rows = [(action.usage, action.help) for action in ACTIONS.values()]
-    return (
-        "usage: backstay sessions COMMAND ...\n\n"
-        "The beginning of an ID is enough, from 8 characters on.\n\n"
-        f"Commands:\n{columns(rows)}\nOptions:\n{table((*flags, _HELP))}"
+    return Page(
+        name="sessions",
+        text="usage: backstay sessions COMMAND ...\n\n"
+        "The beginning of an ID is enough, from 8 characters on.\n",
+        rows=tuple((action.usage, action.help) for action in ACTIONS.values()),
+        options=(*flags, _HELP),
     )
 
 
@@ -355,6 +363,12 @@ def _fork(given: Given, names: list[str], home: str) -> int:
     return fork(home, names[0], given.last("turn"))
 
 
+def _export(given: Given, names: list[str], home: str) -> int:
+    from backstay.cli.exporting import export
+
+    return export(given, names, home)
+
+
 ACTIONS: Final = {
     "list": Action(
         "[list] [OPTIONS]",
@@ -378,6 +392,14 @@ ACTIONS: Final = {
         "make a new session that goes on behind a turn of it, and print its id",
         _fork,
         (_TURN,),
+        1,
+        1,
+    ),
+    "export": Action(
+        "export ID --to FORMAT [-o FILE]",
+        "write it as a page, as lines for programs, or as a bundle for another machine",
+        _export,
+        (_TO, _OUTPUT, _REDACT),
         1,
         1,
     ),
