@@ -12,7 +12,7 @@ export PIP_NO_INPUT := 1
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all check test fix deep bench demo npm coverage docs lock clean help
+.PHONY: all check test fix deep bench demo npm real coverage docs lock clean help
 
 all: check test
 
@@ -38,11 +38,15 @@ fix: $(READY)
 
 ## deep: more examples, more schedules, the slow tests too (BACKSTAY_DEEP=SECONDS simulates so long)
 deep: $(READY)
-	@BACKSTAY_DEEP=$${BACKSTAY_DEEP:-1} $(BIN)/python -m pytest -q -m "not npm" --timeout=1800 $(ARGS)
+	@BACKSTAY_DEEP=$${BACKSTAY_DEEP:-1} $(BIN)/python -m pytest -q -m "not npm and not real" --timeout=1800 $(ARGS)
 
 ## npm: the tests that need node and packages from npm
 npm: $(READY)
 	@$(BIN)/python -m pytest -q -m npm --timeout=300 $(ARGS)
+
+## real: the agent on a real small model; docs/local-models.md says what it needs
+real: $(READY)
+	@$(BIN)/python -m pytest -q -m real $(ARGS)
 
 ## bench: start-up and throughput, measured here
 bench: $(READY)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import backstay
-from backstay.chaos import ChaosServer, Request, call, hold, judge, response
+from backstay.chaos import ChaosProxy, ChaosServer, Request, call, hold, judge, response
 from backstay.core.items import message_text
 from backstay.core.record import AnyRecord, Call, Output, Start, TurnEnd
 from backstay.errors import BackstayError
@@ -81,10 +81,10 @@ class Agent:
         self.process.kill()
         self.process.wait(PATIENCE)
 
-    def end(self) -> Ended:
-        """Wait for its own end."""
+    def end(self, patience: float = PATIENCE) -> Ended:
+        """Wait for its own end, so many seconds."""
         try:
-            code = self.process.wait(PATIENCE)
+            code = self.process.wait(patience)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the agent does not end; stderr:\n{self.err}") from None
         return Ended(code, self.out, self.err)
@@ -100,7 +100,7 @@ class Bench:
         self.cwd.mkdir(exist_ok=True)
         self.ledger = root / "ledger"
         """Every counted command writes its name here when it begins, and `NAME-end` at its end."""
-        self.server = ChaosServer([])
+        self.server: ChaosServer | ChaosProxy = ChaosServer([])
         self.requests: list[Request] = []
         """What all servers so far were sent, but for the one that serves now."""
         self.environ: dict[str, str] = {}
@@ -200,9 +200,9 @@ class Bench:
 
     # What is there
 
-    def wait(self, condition: Callable[[], Any], what: str) -> None:
-        """Wait until the condition holds."""
-        until = time.monotonic() + PATIENCE
+    def wait(self, condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> None:
+        """Wait until the condition holds, so many seconds."""
+        until = time.monotonic() + patience
         while not condition():
             if time.monotonic() > until:
                 raise AssertionError(f"waited in vain: {what}; stderr:\n{self.errors()}")

@@ -1,0 +1,143 @@
+"""The agent on a real llama.cpp server with a real small model; only with `make real`.
+
+docs/local-models.md says how to get one. A small model does not always do as it is told: each test
+words its prompt in several ways, and asserts only what is the agent's part.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.process.agent import Agent
+from tests.real.llama import Real, serving
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(3600)]
+
+ECHO = (
+    "Run this shell command: echo hello | tee -a note.txt",
+    "Use the tool exec_command with cmd: echo hello | tee -a note.txt",
+    "Call exec_command once. cmd is `echo hello | tee -a note.txt`. When it is done, say: done.",
+)
+COUNT = (
+    "Count from one to forty in words. Do not call any tool, only write the words.",
+    "Write a poem of ten lines about the sea. Only text.",
+    "Say hello.",
+)
+Trial = Callable[[Real, str], Agent]
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The base URL of a server with a model."""
+    if running := os.environ.get("BACKSTAY_LLAMA_URL"):
+        yield running
+        return
+    program, model = (os.environ.get(f"BACKSTAY_LLAMA_{name}") for name in ("SERVER", "MODEL"))
+    if not program or not model:
+        pytest.skip("no server: set BACKSTAY_LLAMA_URL, or BACKSTAY_LLAMA_SERVER and _MODEL")
+    with serving(program, model, tmp_path_factory.mktemp("llama") / "log") as started:
+        yield started
+
+
+@pytest.fixture
+def attempts(url: str, tmp_path: Path, home: Path) -> Iterator[Callable[[], Real]]:
+    """A fresh bench at each call, with a home of its own; all of them are closed at the end."""
+    with ExitStack() as stack:
+        made: list[Real] = []
+
+        def attempt() -> Real:
+            root, place = tmp_path / str(len(made)), home / str(len(made))
+            root.mkdir()
+            place.mkdir(mode=0o700)
+            made.append(stack.enter_context(Real(root, place, url)))
+            return made[-1]
+
+        yield attempt
+
+
+def obeyed(attempts: Callable[[], Real], prompts: Sequence[str], *plan: object) -> Real:
+    """A bench where the command ran and the turn came to its end, after as many prompts as needed."""
+    heard = []
+    for prompt in prompts:
+        bench = attempts()
+        bench.through(*plan)
+        ended = bench.end(bench.exec(prompt))
+        if (bench.cwd / "note.txt").exists() and bench.turns() == ["completed"]:
+            assert ended.code == 0, ended.err
+            return bench
+        heard.append(f"{prompt}\n{bench.said()}\n{ended.err}")
+    raise AssertionError("the model did not do it; it said:\n" + "\n".join(heard))
+
+
+def lines(bench: Real) -> list[str]:
+    """What the command has written."""
+    return (bench.cwd / "note.txt").read_text().splitlines()
+
+
+def paired(bench: Real) -> None:
+    """Each call has its own output, each command ran once, and the server saw no loose end."""
+    assert sorted(one.call for one in bench.outputs()) == [one.n for one in bench.calls()]
+    commands = [one for one in bench.calls() if "note.txt" in str(one.item)]
+    assert lines(bench) == ["hello"] * len(commands), bench.said()
+    bench.check()
+
+
+def test_a_call_runs_and_the_model_answers(attempts: Callable[[], Real]) -> None:
+    """One tool call from end to end: the command, its output in the next request, the answer."""
+    bench = obeyed(attempts, ECHO)
+    paired(bench)
+    assert set(bench.statuses()) == {"done"}
+    assert len(bench.sent()) == len(bench.calls())
+
+
+def test_a_session_goes_on(attempts: Callable[[], Real]) -> None:
+    """A second process resumes it: the model is shown the call and its output, and answers."""
+    bench = obeyed(attempts, ECHO)
+    before = len(bench.outputs())
+    ended = bench.end(bench.resume("Thanks. Say goodbye in one word, call nothing."))
+    assert bench.turns()[0] == "completed"
+    assert len(bench.turns()) == 2, ended.err
+    assert len(bench.sent()) >= before
+    paired(bench)
+
+
+def test_a_cut_behind_a_call_repeats_nothing(attempts: Callable[[], Real]) -> None:
+    """The stream breaks when the call is there: it runs, and the retry holds its output."""
+    bench = obeyed(attempts, ECHO, {"fault": {"kind": "close", "after": "call"}})
+    first, second = bench.inputs()[:2]
+    assert len(first) < len(second)
+    assert [one["type"] for one in second].count("function_call_output") == 1, second
+    paired(bench)
+
+
+def writing(attempts: Callable[[], Real]) -> tuple[Real, Agent, str]:
+    """An agent whose answer stands still behind its first words, and its prompt."""
+    delta = {"event": "response.output_text.delta"}
+    heard = []
+    for prompt in COUNT:
+        bench = attempts()
+        hold = {"after": delta | {"nth": 3}, "file": str(bench.root / "never"), "seconds": 1}
+        bench.through({"hold": hold, "fault": {"kind": "stall", "after": delta | {"nth": 4}}})
+        agent = bench.exec(prompt)
+        while agent.running:
+            if bench.server.problems:  # the hold is over: the words are there
+                return bench, agent, prompt
+            time.sleep(0.1)
+        heard.append(f"{prompt}\n{bench.said()}")
+    raise AssertionError("it never answered with text; it said:\n" + "\n".join(heard))
+
+
+def test_killed_in_the_middle_of_an_answer(attempts: Callable[[], Real]) -> None:
+    """`kill -9` while the model writes; resumed without a prompt, the turn comes to its end."""
+    bench, agent, prompt = writing(attempts)
+    agent.kill()
+    bench.through()
+    ended = bench.end(bench.resume())
+    assert bench.turns() == ["completed"], ended.err
+    assert ended.out.strip(), "there is no answer"
+    assert str(bench.inputs()[-1]).count(prompt) == 1
+    bench.check()
