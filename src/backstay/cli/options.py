@@ -146,15 +146,25 @@ def table(options: Sequence[Option], width: int = 80) -> str:
 
 
 def columns(rows: Sequence[tuple[str, str]], width: int = 80, indent: int = 28) -> str:
-    """Names at the left, wrapped text at the right, each row ended by a newline."""
+    """Names at the left, wrapped text at the right, each row ended by a newline.
+
+    Below 60 columns the text stands below the names.
+    """
     import textwrap
 
+    indent = indent if width >= 60 else 6
     lines = []
     for left, right in rows:
-        wrapped = textwrap.wrap(right, width - indent) or [""]
+        wrapped = textwrap.wrap(right, width - indent, break_on_hyphens=False) or [""]
         first = f"  {left}"
         if len(first) > indent - 2:
-            lines.append(first)
+            lines += textwrap.wrap(
+                first,
+                width,
+                subsequent_indent="    ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
             first = ""
         lines.append(first.ljust(indent) + wrapped[0])
         lines += [" " * indent + line for line in wrapped[1:]]
