@@ -67,6 +67,21 @@ class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
     """The `prompt_cache_key` that goes with the shared records."""
 
 
+class Imported(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a session came from that another agent began."""
+
+    agent: str
+    """`codex`, `claude` or `agents-sdk`."""
+    id: str
+    """What it is called there."""
+    digest: str
+    """Sha256 (hex) of the file that it was read from."""
+
+
+NO_BASIS: Final = Basis("", "")
+"""Instructions and tools that are not chosen yet: the next request brings today's."""
+
+
 class Session(Record, tag="session"):
     """The header: the first record of a journal, in a fork the first behind the shared ones."""
 
@@ -77,6 +92,8 @@ class Session(Record, tag="session"):
     version: str = ""
     origin: Origin | None = None
     """Of a fork; its `fork` record says the same once more."""
+    imported: Imported | None = None
+    """Of a session that another agent began."""
 
 
 class Prompt(Record, tag="prompt"):

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from backstay.core.history import History
-from backstay.core.record import Basis, scrub
+from backstay.core.record import NO_BASIS, Basis, scrub
 from backstay.journal import Blobs, MissingBlob
 from backstay.runtime.instructions import INSTRUCTIONS
 from backstay.runtime.settings import Settings
@@ -48,12 +48,16 @@ class Bases:
     def kept(self, history: History) -> Basis:
         """What the session began with, unless the user changed provider or tools (P6)."""
         kept = history.basis
-        if kept is None or history.provider not in ("", self._settings.provider.name):
+        if kept is None or kept == NO_BASIS:
+            return self.today()
+        if history.provider not in ("", self._settings.provider.name):
             return self.today()
         return kept if self._offers(self.texts(kept)[1]) else self.today()
 
     def texts(self, basis: Basis) -> tuple[str, bytes]:
         """The instructions, and the JSON array of the tools; those of today if they are lost."""
+        if basis == NO_BASIS:
+            basis = self.today()
         if basis not in self._loaded:
             try:
                 loaded = (
