@@ -31,6 +31,7 @@ COMMANDS = (
     ("interrupt ID", "stop the turn that another process runs"),
     ("attach ID", "follow a session that another process runs"),
     ("ps", "commands of sessions that are still alive"),
+    ("import codex PATH|ID|--all", "make sessions out of Codex's; import --help: other agents'"),
     ("doctor --provider [NAME]", "what a provider supports, and how it misbehaves"),
     ("demo", "a cut stream and a kill -9, offline, and what is left of them: everything"),
     ("chaos serve SCRIPT", "a Responses API server that breaks as it is told"),
@@ -98,6 +99,10 @@ def _dispatch(argv: Sequence[str]) -> int:
             from backstay.cli.ps import main as ps
 
             return ps(rest)
+        case "import":
+            from backstay.cli.importing import main as importing
+
+            return importing(rest)
         case "doctor":
             from backstay.cli.doctor import main as doctor
 
