@@ -13,7 +13,7 @@ from backstay.core.items import is_server_call, kind, message_text
 from backstay.doctor.findings import Findings, Severity
 from backstay.doctor.images import images, trouble
 from backstay.doctor.lines import Line, lines
-from backstay.doctor.pairs import Call, Pairs, call_of, ident_of, is_output, owes_output, truncated
+from backstay.doctor.pairs import Call, Pairs, call_of, ident_of, is_output, owes_output
 from backstay.doctor.rollout import ENVELOPES, Entry, entry, has_envelope, thread_id
 from backstay.doctor.sequence import Ordinals, Turns
 from backstay.doctor.weight import LARGE, LARGE_LINE, Weight
@@ -260,14 +260,13 @@ class _Examiner:
             self._pend("reasoning-without-follower", one, text, drop=True)
 
     def _call(self, one: Entry) -> None:
-        item = one.payload
         call = call_of(one, cwd=self._made.cwd, turn=self._turn)
         verdict = self._pairs.call(call)
         if verdict.code and verdict.call is not None:
             text = f"the call {call.call_id[:80]} stands already in line {verdict.call.line}"
             self._pend(verdict.code, one, text, drop=True)
             return
-        if truncated(item):
+        if call.cut:
             text = f"the arguments of the call {call.call_id[:80]} are no whole JSON object"
             self._pend("truncated-arguments", one, text, drop=False)
         if "\0" in call.name:
@@ -324,6 +323,7 @@ class _Examiner:
                 Entry(one.line, one.timestamp, "response_item", item),
                 cwd=self._made.cwd,
                 turn=self._turn,
+                copied=True,
             )
             call.item_id = ""
             self._pairs.call(call)

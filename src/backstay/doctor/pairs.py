@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from backstay.core.items import CLIENT_CALLS, OUTPUTS, arguments, is_hosted, kind, tool_name
-from backstay.doctor.rollout import Entry
+from backstay.doctor.rollout import Entry, has_envelope
 
 LONGEST_GIVEN: Final = 4 * 1024 * 1024
 """Characters of a call's input that are kept while it is open, to tell what it did."""
@@ -34,6 +34,10 @@ class Call(msgspec.Struct, kw_only=True):
     """The offset of the line before which an output belongs; -1: at the end of the file."""
     answered: bool = False
     seen_output: bool = False
+    cut: bool = False
+    """Its arguments are no whole JSON."""
+    bare: bool = False
+    """Its line has no envelope, as in very old files."""
     live: bool = True
     """It is part of what a model would be sent."""
 
@@ -138,7 +142,7 @@ def ident_of(item: dict[str, Any]) -> str:
     return value if kind(item) == "mcp_approval_request" and isinstance(value, str) else ""
 
 
-def call_of(entry: Entry, *, cwd: str, turn: int) -> Call:
+def call_of(entry: Entry, *, cwd: str, turn: int, copied: bool = False) -> Call:
     """The call of an entry."""
     item = entry.payload
     name = item.get("id")
@@ -155,6 +159,8 @@ def call_of(entry: Entry, *, cwd: str, turn: int) -> Call:
         cwd=cwd,
         turn=turn,
         timestamp=entry.timestamp,
+        cut=truncated(item),
+        bare=entry.type == "response_item" and not has_envelope(entry) and not copied,
     )
 
 

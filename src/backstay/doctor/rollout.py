@@ -30,6 +30,8 @@ _ITEMS: Final = frozenset(
     | set(OUTPUTS)
     | set(SERVER_CALLS)
 )
+REPAIRED: Final = ".repaired.jsonl"
+"""How a repaired file beside the old one ends; Codex does not take it for a session."""
 _OUTSIDE: Final = ("timestamp", "created_at", "ordinal")
 """What stands beside an item where there is no envelope; no part of the item."""
 
@@ -95,7 +97,7 @@ def find_rollouts(codex_home: str) -> list[str]:
 def _under(top: str) -> Iterator[str]:
     for folder, _, names in os.walk(top):  # neither follows links nor raises
         for name in names:
-            if name.startswith("rollout-") and name.endswith(".jsonl"):
+            if name.startswith("rollout-") and name.endswith(".jsonl") and REPAIRED not in name:
                 yield os.path.join(folder, name)
 
 
