@@ -6,22 +6,27 @@ write, sync and event is one step that a scheduler takes when it likes.
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Final
 
 from backstay.core import commands as c
 from backstay.core import events as e
-from backstay.core.items import message_text
-from backstay.core.record import Known, Prompt, Start
+from backstay.core.items import Item, message, message_text
+from backstay.core.record import AnyRecord, Basis, Known, Prompt, Start
 from backstay.core.stream import Done
 from backstay.core.table import TABLE, Phase
 from backstay.core.turn import Turn
 from backstay.errors import StorageError
 from backstay.journal import Batch, Journal, Waiting
+from backstay.journal.disk import Disk
+from backstay.journal.inbox import Letter, discard, waiting
+from backstay.runtime import leftovers
 from tests.sim.effects import TOOLS, Effect, Effects
 from tests.sim.promises import Ledger, Violation
 from tests.sim.provider import Provider, Reply
 from tests.sim.wire import outcome as ended
 
 Row = tuple[Phase, type]
+BASIS: Final = Basis("i", "t")
 
 
 class Agent:
@@ -38,6 +43,14 @@ class Agent:
         self.hangs = False
         """Whether tools may hang."""
         self.inbox: deque[e.Event] = deque()
+        """Events that were posted."""
+        self.looked = -1
+        self.taken: set[str] = set()
+        """Letters that it has seen."""
+        self.done: list[str] = []
+        """Letters that are on record and still to be removed."""
+        self.summary: tuple[list[Item], e.Outcome] | None = None
+        """The answer to the request for a summary, on its way."""
         self.reply: Reply | None = None
         self.calls: dict[int, Effect] = {}
         self.deadlines: set[int] = set()
@@ -49,6 +62,8 @@ class Agent:
         self.asked = 0
         """Turns that the user waits for."""
         self._waiting = Waiting()
+        self._letters: list[Prompt] = []
+        """Prompts that came in letters and are not durable yet."""
         self._batch: Batch | None = None
         self._queued = 0
         self._stopped = False
@@ -106,6 +121,7 @@ class Agent:
             self.inbox.append(e.AppendFailed(str(error)))
             return f"fails: {error}"
         self.ledger.write(batch.records)
+        self._letters += [one for one in batch.records if isinstance(one, Prompt) and one.letter]
         if batch.sync:
             self._batch = batch
         return " ".join(f"{one.n}:{type(one).__name__}" for one in batch.records)
@@ -120,8 +136,55 @@ class Agent:
             self.inbox.append(e.AppendFailed(str(error)))
             return f"fails: {error}"
         self.ledger.sync()
+        self.done += [one.letter for one in self._letters if one.n <= upto]
+        self._letters = [one for one in self._letters if one.n > upto]
         self.inbox.append(e.Appended(upto))
         return f"up to {upto}"
+
+    def summarized(self, roll: float) -> str:
+        """The request for a summary ends."""
+        if self.summary is None:
+            return "nothing"
+        (items, outcome), self.summary = self.summary, None
+        self.inbox.append(e.Summarized(outcome, items, roll))
+        return f"ends: {outcome.kind} {outcome.status or outcome.code}"
+
+    # The letters of other processes, as `runtime.letters` and the session take them
+
+    def know_commands(self, records: Sequence[AnyRecord], session: str) -> None:
+        """Tell what became of commands while nobody was there, as `runtime.leftovers` does."""
+        self.ledger.died(self.effects.lives)
+        self.effects.shown = leftovers.shown(records)
+        for effect in leftovers.running(records):
+            if effect.startswith(session) and not self.effects.lives(effect):
+                self.inbox.append(leftovers.told(effect, f"{effect} has ended"))
+
+    def look(self, disk: Disk, posts: int) -> str:
+        """Look into the inbox; so many letters have been written until now."""
+        self.looked = posts
+        new = [one for one in waiting(disk, self.journal.folder) if one.id not in self.taken]
+        for letter in new:
+            self.taken.add(letter.id)
+            self.take(letter)
+        return f"{len(new)} letters"
+
+    def take(self, letter: Letter) -> None:
+        """Give its prompt to the machine, unless it is on record already."""
+        if letter.id in self.machine.history.letters:
+            self.done.append(letter.id)
+        else:
+            self.post_letter(letter)
+
+    def post_letter(self, letter: Letter) -> None:
+        """Its prompt, as an event."""
+        given = e.PromptGiven([message("user", letter.text)], BASIS, "m", letter=letter.id)
+        self.inbox.append(given)
+
+    def discard(self, disk: Disk) -> str:
+        """Remove a letter that is on record."""
+        letter = self.done.pop(0)
+        discard(disk, self.journal.folder, letter)
+        return letter[-4:]
 
     def stream(self, roll: float) -> str:
         """One more item of the answer, or its end."""
@@ -189,12 +252,8 @@ class Agent:
         match command:
             case c.Append(records):
                 self._append(records)
-            case c.Send(attempt, request):
-                self._may("a request is sent")
-                self.ledger.send(attempt, request)
-                self.reply = self.provider.answer(attempt, request)
-            case c.Abort(attempt):
-                self._abort(attempt)
+            case c.Send() | c.Abort() | c.Summarize() | c.AbortSummary():
+                self._exchange(command)
             case c.Prepare():
                 self.preparing.append(command)
             case c.Probe():
@@ -211,6 +270,22 @@ class Agent:
                     self.calls[call].stop = True
             case c.Finish():
                 self._finish(command)
+
+    def _exchange(self, command: c.Send | c.Abort | c.Summarize | c.AbortSummary) -> None:
+        """What is for the provider."""
+        match command:
+            case c.Send(attempt, request):
+                self._may("a request is sent")
+                self.ledger.send(attempt, request)
+                self.reply = self.provider.answer(attempt, request)
+            case c.Abort(attempt):
+                self._abort(attempt)
+            case c.Summarize(request):
+                self._may("a summary is asked for")
+                self.ledger.summarize(request)
+                self.summary = self.provider.summary(request)
+            case c.AbortSummary():
+                self._abort_summary()
 
     def _may(self, what: str) -> None:
         if self._stopped:
@@ -231,6 +306,10 @@ class Agent:
             self.reply = None
             outcome = e.Outcome(kind="interrupted", reason="interrupted")
             self.inbox.append(e.AttemptEnded(attempt, outcome))
+
+    def _abort_summary(self) -> None:
+        if self.summary is not None:
+            self.summary = [], e.Outcome(kind="interrupted", reason="interrupted")
 
     def _start(self, command: c.StartCall) -> None:
         effect = self.effects.ask(command.call, command.item, command.start, hangs=self.hangs)

@@ -13,7 +13,7 @@ import msgspec
 
 from backstay.core.events import Evidence, Result
 from backstay.core.items import Item, arguments
-from backstay.core.record import Start
+from backstay.core.record import SpoolRange, Start
 from backstay.core.rules import Traits
 
 Traces = Literal["folder", "plan", "check", "none"]
@@ -37,7 +37,14 @@ TOOLS: Final = {
     "post": Nature(Traits(), "none"),
     "alone": Nature(Traits(parallel=False), "none"),
     "pay": Nature(Traits(), "check"),
+    "talk": Nature(Traits(), "folder"),
+    "tell": Nature(Traits(parallel=False), "folder"),
 }
+TALK: Final = "talk"
+"""A command that may answer before it has ended, and goes on."""
+TELL: Final = "tell"
+"""Writes to such a command, and answers with what that has printed since."""
+YIELDING: Final = frozenset({TALK, TELL})
 LARGE: Final = 25_000
 """Words of an output that is too large for a record: its text goes to a blob."""
 CUSTOM: Final = "patch"
@@ -54,7 +61,8 @@ def token(item: Item) -> str:
 
 @lru_cache(maxsize=256)
 def _token_in(raw: str) -> str:
-    return str((arguments({"arguments": raw}) or {}).get("token", ""))
+    given = arguments({"arguments": raw}) or {}
+    return str(given.get("token", given.get("input", "")))  # a custom tool's, sent as a function's
 
 
 class Effect(msgspec.Struct, eq=False):
@@ -75,6 +83,17 @@ class Effect(msgspec.Struct, eq=False):
     given_up: bool = False
     attached: bool = True
     """A living agent waits for it."""
+    target: str = ""
+    """The command that it tells something."""
+    printed: int = 0
+    """Bytes of output so far."""
+    yielded: bool = False
+    """Its call was answered while it went on."""
+
+    @property
+    def session(self) -> str:
+        """The session whose supervisor watches over it."""
+        return self.id.rpartition("-")[0]
 
     @property
     def traces(self) -> Traces:
@@ -96,6 +115,11 @@ class Effects:
         self._starts: Counter[str] = Counter()
         self.all: dict[str, Effect] = {}
         self.hung = 0
+        self.images = False
+        """Whether some results hold an image."""
+        self.yields = 0
+        self.shown: dict[str, int] = {}
+        """Bytes of each command's output that the living agent has shown."""
 
     def starts(self, word: str) -> int:
         """How often the effect of the call with this token was started."""
@@ -120,6 +144,11 @@ class Effects:
             manner=manner,
             patience=self.rng.randrange(6) if manner == "slow" else 0,
         )
+        if effect.tool in YIELDING:
+            effect.patience = self.rng.randrange(30 if effect.tool == TALK else 3)
+            effect.manner = "fast" if effect.tool == TELL else manner
+            number = (arguments(item) or {}).get("target", 0)
+            effect.target = f"{effect.session}-{number}" if effect.tool == TELL else ""
         self.all[effect.id] = effect
         return effect
 
@@ -143,6 +172,14 @@ class Effects:
         return None
 
     def _begin(self, effect: Effect) -> Result | None:
+        target = self.all.get(effect.target)
+        if effect.tool == TELL and (
+            target is None or target.stage != "started" or not target.yielded
+        ):
+            effect.stage, effect.attached, effect.claim = "gone", False, "settler"
+            return Result(
+                content=f"Nothing was written: no command {effect.target}.", status="failed"
+            )
         if effect.stop:
             effect.stage, effect.attached = "gone", False
             effect.claim = "settler" if effect.traces == "folder" else ""
@@ -162,9 +199,16 @@ class Effects:
         if effect.stop and effect.manner == "stubborn" and not effect.given_up:
             effect.given_up = True
             return Result(content="It did not react to being stopped.", status="interrupted")
+        if effect.tool == TALK:
+            effect.printed += self.rng.randint(1, 20)
+            if effect.attached and not effect.stop and self.rng.random() < 0.5:
+                effect.yielded, effect.attached = True, False
+                return self._told(effect, effect, f"talk {effect.token}")
         if effect.patience > 0 and not effect.stop:
             effect.patience -= 1
             return None
+        if effect.tool == TELL:
+            return self._heard(effect)
         stopped = effect.stop and not effect.given_up
         ended = stopped or not effect.ends_by_itself
         word = "was ended" if ended else "failed" if effect.manner == "failing" else "is done"
@@ -173,19 +217,48 @@ class Effects:
             content += f" {effect.token}" * LARGE
         status: Literal["done", "failed"] = "done" if word == "is done" else "failed"
         effect.truth = Result(content=content, status=status)
+        if effect.tool == TALK:
+            effect.truth.spool = SpoolRange(effect.id, 0, effect.printed)
+        if self.images and effect.tool == "fetch" and self.rng.random() < 0.5:
+            image = {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}
+            effect.truth.content = [{"type": "input_text", "text": content}, image]
         effect.stage = "done"
         return None
+
+    def _told(self, effect: Effect, command: Effect, text: str) -> Result:
+        """What a command has printed since it was shown last, for the call of `effect`."""
+        begin = self.shown.get(command.id, 0)
+        spool = SpoolRange(command.id, begin, command.printed)
+        self.shown[command.id] = command.printed
+        content = f"{text} printed {begin} to {command.printed}"
+        if command.stage in ("claimed", "started"):
+            self.yields += 1
+            number = command.id.rpartition("-")[2]
+            content += f"; session ID {number} goes on"
+            return Result(content=content, status="yielded", spool=spool)
+        return Result(content=f"{content} and has ended", spool=spool)
+
+    def _heard(self, effect: Effect) -> Result:
+        """Something was written: what the command says to it."""
+        effect.stage, effect.attached = "recorded", False
+        effect.truth = self._told(effect, self.all[effect.target], f"tell {effect.token}")
+        return effect.truth
 
     def _report(self, effect: Effect) -> Result | None:
         effect.stage, effect.attached = "recorded", False
         result = effect.truth
+        if effect.tool == TALK:
+            self.shown[effect.id] = effect.printed
         if result is not None and effect.stop and not effect.given_up and result.status != "done":
             return msgspec.structs.replace(result, status="interrupted")
         return result
 
-    def agent_died(self, *, supervisor: bool) -> None:
+    def agent_died(self, *, supervisor: bool, session: str = "") -> None:
         """The agent is gone, with the supervisor or without; what each kept running stops."""
+        self.shown = {}
         for effect in self.all.values():
+            if session and effect.session != session:
+                continue
             effect.attached = False
             if effect.traces == "folder":
                 if supervisor and effect.stage != "recorded":
@@ -203,9 +276,13 @@ class Effects:
             if effect.claim and effect.truth is None and self.rng.random() < 0.5:
                 effect.claim = ""
 
-    def supervisor_died(self) -> list[Effect]:
+    def supervisor_died(self, session: str) -> list[Effect]:
         """Those whose end nobody will ever record."""
-        lost = [one for one in self.all.values() if one.traces == "folder" and _in_supervision(one)]
+        lost = [
+            one
+            for one in self.all.values()
+            if one.traces == "folder" and _in_supervision(one) and one.session == session
+        ]
         for one in lost:
             one.stage = "gone"
         return lost
@@ -234,6 +311,11 @@ class Effects:
 
     def _folder(self, effect: Effect | None, item: Item, start: Start) -> Evidence:
         if effect is not None and effect.stage == "recorded" and effect.truth is not None:
+            if effect.tool == TELL:
+                told = f"tell {effect.token}"
+                effect.truth = self._told(effect, self.all[effect.target], told)
+            elif effect.tool == TALK:
+                self.shown[effect.id] = effect.printed
             return Evidence(found="recovered", result=effect.truth)
         if effect is None or not effect.claim:
             if start.boot != str(self.boot):
@@ -244,11 +326,22 @@ class Effects:
             return Evidence(found="unstarted", detail="it was claimed")
         if effect.boot != self.boot:
             return Evidence(found="unknown", detail="the machine was restarted")
+        if effect.tool == TELL:
+            return Evidence(found="unknown", detail="the agent ended while it was written")
         if effect.stage in ("claimed", "started", "done"):
             return Evidence(found="running")
         if not self.starts(effect.token):
             return Evidence(found="unstarted", detail="its supervisor died before it began")
         return Evidence(found="unknown", detail="its supervisor has died", partial="half of it")
+
+    def at_work(self, session: str) -> bool:
+        """Whether a command of this session is alive."""
+        return any(one.session == session and _in_supervision(one) for one in self.all.values())
+
+    def lives(self, ident: str) -> bool:
+        """Whether that command still runs under its supervisor."""
+        effect = self.all.get(ident)
+        return effect is not None and effect.boot == self.boot and _in_supervision(effect)
 
     def _claim(self, effect: Effect | None, item: Item, start: Start) -> None:
         """The settler wins: this effect will never start."""

@@ -6,22 +6,27 @@ of effects.
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from backstay.core.commands import Request
-from backstay.core.dialect import Dialect
-from backstay.core.history import History
+from backstay.core.events import Result
+from backstay.core.history import COMMAND_ENDED, REOPENED, History
 from backstay.core.items import Item, is_call, is_partial, message_text
-from backstay.core.mend import DROP_REASONING
+from backstay.core.mend import DROP_REASONING, MENDING, UNDO
 from backstay.core.pairing import problems
 from backstay.core.record import (
     AnyRecord,
+    Attempt,
+    AttemptEnd,
     Call,
     Codec,
+    Compaction,
     Fork,
     ItemRecord,
     Known,
     Late,
+    Note,
     Output,
     Prompt,
     Repair,
@@ -29,8 +34,14 @@ from backstay.core.record import (
     TurnEnd,
     Unknown,
 )
-from backstay.core.view import view
+from backstay.core.rules import Rules
+from backstay.core.view import SEALED, view
 from tests.sim.effects import TOOLS, Effect, Effects, token
+
+MOST_TRIES: Final = 60
+"""Attempts at one step, by agents that nobody kills."""
+HEAD: Final = 5000
+"""Characters of an output that are sent in any case where it is told as text."""
 
 
 class Violation(AssertionError):
@@ -44,8 +55,15 @@ class Violation(AssertionError):
 class Ledger:
     """What one session's journal must hold, and what its requests must say."""
 
-    def __init__(self, effects: Effects) -> None:
+    def __init__(self, effects: Effects, rules: Rules) -> None:
         self.effects = effects
+        self._rules = rules
+        self.letters: dict[str, str] = {}
+        """Letters that somebody has put into the inbox, and what they say."""
+        self.dead: set[str] = set()
+        """Commands that did not run any more when the session was opened."""
+        self._inherited: set[int] = set()
+        """Prompts that wait in the session that this one was forked from."""
         self.records: dict[int, AnyRecord] = {}
         """Every record that was issued or read, by number."""
         self.durable: set[int] = set()
@@ -56,12 +74,14 @@ class Ledger:
         self._attempted: dict[int, AnyRecord] = {}
         self._doubtful: set[int] = set()
         self._last: list[Item] | None = None
-        self._repaired = 0
+        self._last_at = 0
+        self._before: dict[int, list[Item] | None] = {}
+        """Of every repair the request before it."""
+        self._asked_at = 0
+        """The number of the last record before a summary was asked for."""
+        self._read = 0
+        """The last record that was read when the session was opened, which syncs the file."""
         self._damaged = False
-        self.shared = 0
-        """The last record that the session shares, as a fork."""
-        self._left: set[int] = set()
-        """Prompts that waited in the session that this one was forked from."""
         self._index([])
 
     # What the machine issues and the disk takes
@@ -74,6 +94,16 @@ class Ledger:
             self.records[record.n] = record
             if isinstance(record, Output):
                 self._judge(record)
+            elif isinstance(record, Attempt):
+                self._bound(record)
+            elif isinstance(record, Compaction):
+                self._replaced(record)
+            elif isinstance(record, Prompt | Note):
+                self._once(record)
+            elif isinstance(record, TurnEnd):
+                self._taken_back(record)
+            elif isinstance(record, Repair):
+                self._before[record.n] = self._last
             self._sort(record)
 
     def write(self, records: Sequence[Known], *, failed: bool = False) -> None:
@@ -94,8 +124,18 @@ class Ledger:
         """Whether there is anything that an opening has to find."""
         return bool(self.durable if power_lost else self._written)
 
-    def open(self, records: Sequence[AnyRecord], *, power_lost: bool, damaged: bool) -> None:
-        """P7: what was read back is what had to be there, and nothing that nobody wrote."""
+    def open(
+        self,
+        records: Sequence[AnyRecord],
+        tail: Sequence[AnyRecord],
+        *,
+        power_lost: bool,
+        damaged: bool,
+    ) -> None:
+        """P7: what was read back is what had to be there, and nothing that nobody wrote.
+
+        `tail` is what the agent begins with: it adds up to the same.
+        """
         self._damaged = self._damaged or damaged
         read = {one.n: one for one in _known(records)}
         required = self.durable if power_lost else self._written.keys()
@@ -111,29 +151,18 @@ class Ledger:
             if found != record or found is None:
                 raise Violation("P7", f"record {n} was read and never written: {record!r:.200}")
             kept[n] = found
-        if self._doubtful - read.keys():
+        if gone := self._doubtful - read.keys():
+            for one in (self.records.get(n) for n in gone):
+                if isinstance(one, Prompt):  # the agent took it for recorded, by a disk that lied
+                    self.letters.pop(one.letter, None)
             self._last = None  # requests were made from what the disk has lost after all
+            self._before = {}
         self._index(records)
+        if len(tail) < len(records):
+            self._adds_up(records, tail)
         self._doubtful &= read.keys()
         self._written, self._attempted = kept, {}
-
-    def fork(self, records: Sequence[AnyRecord]) -> None:
-        """P6 and P7: a fork reads what it shares as it was read before, and goes on behind it."""
-        read = _known(records)
-        self.shared = next(
-            one.origin.upto for one in read if isinstance(one, Fork) and one.n == read[-1].n
-        )
-        own: dict[int, AnyRecord] = {one.n: one for one in read if one.n > self.shared}
-        kept = {n: one for n, one in self._written.items() if n <= self.shared}
-        if {one.n: one for one in read} != kept | own:
-            raise Violation("P7", f"a fork behind {self.shared} does not read what was there")
-        self._doubtful &= kept.keys()
-        self._written, self._attempted = kept | own, {}
-        self.durable = self._written.keys() - self._doubtful
-        self._index(read)
-        history = self._replay(self.shared)
-        self._left |= {one.n for one in history.queued}
-        self._last, self._repaired = view(history, Dialect()), self._repair
+        self._read = max(kept, default=0)
 
     def took(self, attempt: int, index: int, item: Item) -> None:
         """P2: an item that is said to be done is recorded then, the first one of its index."""
@@ -156,9 +185,132 @@ class Ledger:
         self._paired(request.input)
         self._on_disk(attempt)
         self._complete(attempt, request.input)
-        self._extends(request.input)
-        if view(self._replay(attempt), Dialect()) != request.input:
+        self._extends(attempt, request.input)
+        if view(self._replay(attempt), self._rules.dialect) != request.input:
             raise Violation("P5", f"attempt {attempt} is not the view of what is recorded before")
+        if untold := sorted(self.dead & self._believed):
+            raise Violation("P2", f"attempt {attempt} does not tell that {untold} has ended")
+
+    def summarize(self, request: Request) -> None:
+        """P1 and P4 of a request for a summary."""
+        self._asked_at = max(self.records)
+        self._paired(request.input)
+        calls = {token(one): one.get("call_id") for one in request.input if "call_id" in one}
+        answered = {one["call_id"] for one in request.input if "output" in one}
+        for n, word, _ in self._told.values():
+            if calls.get(word) in answered and n > self._read and not self._safe(n):
+                raise Violation("P4", f"a summary is asked for before output {n} is durable")
+
+    def _replaced(self, record: Compaction) -> None:
+        """P2: what replaces a view holds the turn's prompt, and what came while it was made."""
+        texts = {message_text(item) for item in record.items}
+        turn = self.records.get(record.turn)
+        if isinstance(turn, Prompt) and message_text(turn.items[0]) not in texts:
+            raise Violation("P2", f"compaction {record.n} does not hold prompt {record.turn}")
+        for late in self._lates:
+            if late.n > self._asked_at and message_text(late.item) not in texts:
+                raise Violation("P2", f"compaction {record.n} does not hold late {late.n}")
+
+    def _bound(self, record: Attempt) -> None:
+        """P8: steps only grow, tries of one are limited, and so is what a turn may use."""
+        step = self._steps.get(record.turn, 0)
+        if record.step < step and not self._damaged:
+            raise Violation("P8", f"step {record.step} of turn {record.turn} comes behind {step}")
+        if record.step > step or record.why == "continued":
+            self._tries = 0
+        self._tries += 1
+        if self._tries > MOST_TRIES:
+            raise Violation("P8", f"step {record.step} is tried for the {self._tries}th time")
+        most = self._rules.budget.steps
+        if most is not None and len(self._answered.get(record.turn, ())) >= most:
+            raise Violation("P8", f"turn {record.turn} goes beyond its {most} steps")
+        if record.turn in self._inherited:
+            raise Violation("P2", f"prompt {record.turn} waits in another session")
+
+    def _once(self, record: Prompt | Note) -> None:
+        """P2: a letter becomes one prompt, the end of a command is told once."""
+        if isinstance(record, Prompt):
+            if record.letter and any(one.letter == record.letter for one in self.prompts):
+                raise Violation("P2", f"letter {record.letter} becomes a second prompt")
+        elif record.topic == COMMAND_ENDED and record.text not in self._believed:
+            raise Violation("P2", f"the end of {record.text} is told a second time")
+
+    def _taken_back(self, record: TurnEnd) -> None:
+        """P6: a history that is refused whatever is changed about it is sent as it was before."""
+        end = self._last_end
+        if record.outcome != "failed" or end is None or not self._tried:
+            return
+        if self._heard and _is_about_history(end) and self._tried[-1].action != UNDO:
+            raise Violation("P6", f"repair {self._tried[-1].n} did not help, and stands")
+
+    def _adds_up(self, records: Sequence[AnyRecord], tail: Sequence[AnyRecord]) -> None:
+        """P7: the records behind a compaction say the same as all of them."""
+        whole, short = History(), History()
+        for history, given in ((whole, records), (short, tail)):
+            for record in given:
+                history.apply(record)
+        dialect = self._rules.dialect
+        pairs = {
+            "view": (view(short, dialect), view(whole, dialect)),
+            "queue": (short.queued, whole.queued),
+            "turn": (short.turn, whole.turn),
+            "letters": (short.letters, whole.letters),
+            "shown": (short.shown, whole.shown),
+            "running": (short.running, whole.running),
+            "mends": (short.mends, whole.mends),
+            "open calls": (short.open_calls(), whole.open_calls()),
+            "open attempts": (short.open_attempts(), whole.open_attempts()),
+        }
+        for name, (one, other) in pairs.items():
+            if one != other:
+                raise Violation("P7", f"the {name} of the tail is not that of all: {one}, {other}")
+
+    def end(self) -> None:
+        """P2: at the end every prompt has had its turn, and every letter has become one."""
+        for prompt in self.prompts:
+            waits = prompt.n not in self._begun and prompt.n not in self._inherited
+            if waits and not self._damaged:
+                raise Violation("P2", f"prompt {prompt.n} never had its turn")
+        missing = self.letters.keys() - {one.letter for one in self.prompts}
+        if missing:
+            raise Violation("P2", f"the letters {sorted(missing)} never became prompts")
+
+    @property
+    def certain(self) -> bool:
+        """Whether the disk has taken all that was given to it."""
+        return not self._doubtful and not self._attempted
+
+    def died(self, lives: Callable[[str], bool]) -> None:
+        """The session was opened: which of the commands that the model takes for running do not."""
+        self.dead = {one for one in self._believed if not lives(one)}
+
+    def fork(self, records: Sequence[AnyRecord], own: int, *, damaged: bool) -> "Ledger":
+        """That of a fork which was read as these records, of which those above `own` are its own.
+
+        P2: it shares what was over, word for word.
+        """
+        shared = [one for one in _known(records) if one.n <= own]
+        for record in shared:
+            if self._written.get(record.n) != record:
+                raise Violation("P2", f"the fork's record {record.n} is not its parent's")
+        if shared != [self._written[n] for n in sorted(self._written) if n <= own]:
+            raise Violation("P2", "the fork does not share all of its parent's records")
+        history = History()
+        for record in shared:
+            history.apply(record)
+        last = history.turn
+        over = last is not None and last.end is not None
+        if not over or (not damaged and (history.open_calls() or history.open_attempts())):
+            raise Violation("P2", "the fork shares what is not over")
+        rules = self._rules
+        fork = Ledger(self.effects, rules)
+        fork._damaged = self._damaged or damaged
+        fork._inherited = self._inherited | {one.n for one in history.queued}
+        fork._last, fork._last_at = view(history, rules.dialect), own
+        fork._written = {one.n: one for one in _known(records)}
+        fork.durable = set(fork._written)
+        fork._index(records)
+        return fork
 
     def _index(self, records: Sequence[AnyRecord]) -> None:
         """Begin anew with what was read."""
@@ -175,7 +327,25 @@ class Ledger:
         self._starts: dict[int, int] = {}
         self._lates: list[Late] = []
         self._ends: list[TurnEnd] = []
-        self._repair = 0
+        self._repairs: list[Repair] = []
+        self._tried: list[Repair] = []
+        """Those since the last answer."""
+        self._cut = 0
+        """The newest compaction."""
+        self._begun: dict[int, int] = {}
+        """Of every turn the record with which it began."""
+        self._steps: dict[int, int] = {}
+        """Of every turn its last step."""
+        self._answered: dict[int, set[int]] = {}
+        """Of every turn the steps that were answered, since it was last reopened."""
+        self._heard = False
+        """Whether an answer came since the newest compaction: else a refusal may be of anything."""
+        self._tries = 0
+        self._last_end: AttemptEnd | None = None
+        self._believed: set[str] = set()
+        """Commands that the model takes for running."""
+        self._shown: dict[str, int] = {}
+        """Of every command how much of its output the model was shown."""
         self._history = History()
         self._unreplayed: deque[AnyRecord] = deque()
         for record in _known(records):
@@ -189,6 +359,7 @@ class Ledger:
                 self._closed[record.call] = record
                 word = self._tokens.get(record.call, "")
                 self._told[record.call] = record.n, word, message_text(record.item)
+                self._show(record)
             case Call():
                 self._items.add((record.attempt, record.index))
                 self._tokens[record.n] = token(record.item)
@@ -200,12 +371,52 @@ class Ledger:
                 self.prompts.append(record)
             case Late():
                 self._lates.append(record)
+            case _:
+                self._sort_rare(record)
+
+    def _sort_rare(self, record: Known) -> None:
+        match record:
+            case Attempt():
+                self._begun.setdefault(record.turn, record.n)
+                self._steps[record.turn] = max(record.step, self._steps.get(record.turn, 0))
+            case AttemptEnd():
+                self._last_end = record
+                attempt = self.records.get(record.attempt)
+                if record.outcome in ("completed", "incomplete") and isinstance(attempt, Attempt):
+                    self._answered.setdefault(attempt.turn, set()).add(attempt.step)
+                    self._tried = []
+                    self._heard = self._heard or record.outcome == "completed"
             case TurnEnd():
+                self._begun.setdefault(record.turn, record.n)
                 self._ends.append(record)
-            case Repair() if record.action == DROP_REASONING:
-                self._repair = record.n
+            case Repair() if record.action in MENDING:
+                self._repairs.append(record)
+                self._tried.append(record)
+            case Compaction():
+                self._cut, self._heard = record.n, False
+                self._tried = []
+            case Note() if record.topic == COMMAND_ENDED:
+                self._believed.discard(record.text)
+            case Note() if record.topic == REOPENED:
+                self._answered.pop(record.turn, None)
+            case Fork():
+                self._believed, self._shown = set(), {}
             case _:
                 pass
+
+    def _show(self, record: Output) -> None:
+        """P2: of a command's output each byte is shown once."""
+        spool = record.spool
+        if spool is None:
+            return
+        begin = self._shown.get(spool.effect, 0)
+        if spool.begin != begin and not self._damaged:
+            shown = f"{spool.begin} to {spool.end}, it was shown up to {begin}"
+            raise Violation("P2", f"output {record.n} shows {spool.effect} from {shown}")
+        self._shown[spool.effect] = spool.end
+        self._believed.discard(spool.effect)
+        if record.status == "yielded":
+            self._believed.add(spool.effect)
 
     def _replay(self, upto: int) -> History:
         """The history that the records up to a number add up to; numbers only grow."""
@@ -244,32 +455,45 @@ class Ledger:
         told = {token(one): answers[str(one["call_id"])] for one in items if "call_id" in one
                 and "output" not in one}  # fmt: skip
         texts = {message_text(one) for one in items if one.get("type") == "message"}
-        turn = getattr(self.records[attempt], "turn", 0)
+        turn, cut = getattr(self.records[attempt], "turn", 0), self._cut
+        mends = self._replay(attempt).mends
+        mended = mends.structure_from or mends.items
         for n, word, text in self._told.values():
-            if word and n < attempt and told.get(word) != text:
+            if not word or not cut < n < attempt or told.get(word, "\0").startswith(text):
+                continue
+            if not mended or not any(text[:HEAD] in one for one in texts):
                 raise Violation("P2", f"output {n} of {word} is not in attempt {attempt}")
         for late in self._lates:
-            if late.n < attempt and message_text(late.item) not in texts:
+            if cut < late.n < attempt and message_text(late.item) not in texts:
                 raise Violation("P2", f"late result {late.n} is not in attempt {attempt}")
         # Where damage took the attempt that began a prompt's turn, the prompt waits once more.
         waits = [one.n for one in self._replay(attempt).queued] if self._damaged else []
-        waits += self._left
         for prompt in self.prompts:
             if (
                 prompt.n <= turn
+                and (prompt.n == turn or self._begun.get(prompt.n, attempt) > cut)
                 and prompt.n not in waits
+                and prompt.n not in self._inherited
                 and message_text(prompt.items[0]) not in texts
             ):
                 raise Violation("P2", f"prompt {prompt.n} is not in attempt {attempt}")
 
-    def _extends(self, items: list[Item]) -> None:
-        """P6: item for item; a recorded repair takes encrypted reasoning out."""
-        before = self._last
-        self._last = list(items)
-        if self._repair > self._repaired and before is not None:
+    def _extends(self, attempt: int, items: list[Item]) -> None:
+        """P6: item for item, but for recorded repairs and compactions; behind them it does again."""
+        before, since = self._last, self._last_at
+        self._last, self._last_at = list(items), attempt
+        if before is None or since < self._cut:
+            return
+        repairs = [one for one in self._repairs if since < one.n <= attempt]
+        if repairs and repairs[-1].action == UNDO:
+            before = self._before.get(repairs[-1].target)
+        elif any(one.action != DROP_REASONING for one in repairs):
+            return
+        elif repairs:
             before = [one for one in before if one.get("type") != "reasoning"]
-        self._repaired = self._repair
-        if before is not None and items[: len(before)] != before:
+        if before is None or (repairs and any(one.get("type") in SEALED for one in before)):
+            return
+        if items[: len(before)] != before:
             at = next((i for i, (a, b) in enumerate(zip(before, items, strict=False)) if a != b), 0)
             raise Violation("P6", f"item {at} of {len(before)} changed from the request before")
 
@@ -315,8 +539,10 @@ class Ledger:
             case "unknown" if effect and effect.stage == "recorded" and truth:
                 if effect.traces == "folder":
                     raise Violation("P2", f"{where} says unknown, but its result is recorded")
-            case "done" | "failed" if starts and (truth is None or truth.content != said):
+            case "done" | "failed" if starts and (truth is None or _text(truth) != said):
                 raise Violation("P10", f"{where} says {said!r}, the truth is {truth}")
+            case "yielded" if not starts:
+                raise Violation("P10", f"{where} says that it goes on, but it never started")
             case "done" if not starts:
                 raise Violation("P10", f"{where} says done, but it never started")
             case _:
@@ -331,6 +557,15 @@ class Ledger:
         ends = [one for one in self._ends if one.turn == turn and one.outcome == outcome]
         if turn and outcome != "storage" and not (ends and self._safe(ends[-1].n)):
             raise Violation("P4", f"turn {turn} is told as {outcome} before that is durable")
+
+
+def _text(result: Result) -> str:
+    return message_text({"output": result.content})
+
+
+def _is_about_history(end: AttemptEnd) -> bool:
+    """Whether the simulated provider has refused the history and nothing else (`grudges`)."""
+    return (end.outcome, end.status, end.code) == ("refused", 400, "invalid_request_error")
 
 
 def _known(records: Sequence[AnyRecord]) -> list[Known]:

@@ -4,15 +4,18 @@ It is strict: a request that a real one would refuse for its history is refused 
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from random import Random
 from typing import Any, Final
 
 import msgspec
 
 from backstay.core.commands import Request
+from backstay.core.compact import tokens
 from backstay.core.events import Outcome
-from backstay.core.items import Item, message
-from tests.sim.effects import CUSTOM, TOOLS
+from backstay.core.items import Item, kind, message, message_text
+from tests.sim.effects import CUSTOM, TALK, TELL, TOOLS, YIELDING
+from tests.sim.grudges import Grudge, drawn, refusal
 from tests.sim.wire import Wire
 
 Said = tuple[int, Item]
@@ -49,6 +52,27 @@ REFUSALS: Final = (
     Outcome(kind="refused", reason="pay first", status=402, code="insufficient_quota"),
     Outcome(kind="unreachable", reason="connection refused"),
 )
+_TOO_LONG: Final = (
+    Outcome(
+        kind="refused",
+        reason="This model's maximum context length is 900 tokens.",
+        status=400,
+        code="context_length_exceeded",
+    ),
+    Outcome(kind="refused", reason="too long", status=413),
+    Outcome(kind="failed", reason="prompt is too long", code="invalid_request_error"),
+)
+_SUMMARIES: Final = (
+    Outcome(kind="cut", reason="the connection was reset"),
+    Outcome(kind="stalled", reason="silence for 300 s"),
+    Outcome(kind="refused", reason="overloaded", status=503),
+    Outcome(kind="refused", reason="not found", status=404),
+    Outcome(kind="refused", reason="a bad request", status=400),
+    Outcome(kind="refused", reason="wrong key", status=401),
+    Outcome(kind="incomplete", reason="max_output_tokens"),
+    *_TOO_LONG,
+)
+"""How a request for a summary can end badly."""
 _BAD_REASONING: Final = Outcome(
     kind="refused", reason="can't be verified", status=400, code="invalid_encrypted_content"
 )
@@ -66,6 +90,11 @@ class Provider:
         """Encrypted reasoning that it never takes again."""
         self.faults: Counter[str] = Counter()
         self.calm = False
+        self.grudges: list[Grudge] = []
+        """What it refuses of a history, until the history has changed."""
+        self.tools = tuple(one for one in TOOLS if one not in YIELDING)
+        if "yields" in kinds:
+            self.tools += (TALK,) * 5
         self._steps = 0
         self._count = 0
         self._call_ids: list[str] = []
@@ -75,14 +104,17 @@ class Provider:
         sent = {str(one.get("encrypted_content")) for one in request.input if _reasons(one)}
         if sent & self.refused:
             return Reply(attempt, [], _BAD_REASONING)
+        if found := self._refusal(request):
+            return Reply(attempt, [], found)
         if not self.calm and "refusals" in self.kinds and self.rng.random() < 0.2:
             self.faults["refusal"] += 1
             if sent and self.rng.random() < 0.4:
                 self.refused |= sent
                 return Reply(attempt, [], _BAD_REASONING)
             return Reply(attempt, [], self.rng.choice(REFUSALS))
-        items = self._items()
-        outcome = Outcome(kind="completed", response=f"resp_{attempt}")
+        items = self._items(request)
+        usage = {"input_tokens": tokens(request.input)} if "lengths" in self.kinds else None
+        outcome = Outcome(kind="completed", response=f"resp_{attempt}", usage=usage)
         if not self.calm and "endings" in self.kinds and self.rng.random() < 0.45:
             self.faults["ending"] += 1
             outcome = self.rng.choice(ENDINGS)
@@ -93,20 +125,62 @@ class Provider:
         wire = Wire(self.rng) if self.rng.random() < 0.4 else None
         return Reply(attempt, items, outcome, wire)
 
+    def _refusal(self, request: Request) -> Outcome | None:
+        """What it says against the history or its length, now or as it did before."""
+        rng = self.rng
+        if "histories" in self.kinds:
+            if not self.calm and rng.random() < 0.15:
+                grudge = drawn(rng, request)
+                self.grudges += [grudge] if grudge is not None else []
+            if found := refusal(self.grudges, request):
+                self.faults["refused history"] += 1
+                return found
+        if "lengths" in self.kinds and not self.calm and rng.random() < 0.12:
+            self.faults["refused length"] += 1
+            return rng.choice(_TOO_LONG)
+        return None
+
+    def forgive(self) -> None:
+        """It takes everything once more."""
+        self.grudges.clear()
+
+    def summary(self, request: Request) -> tuple[list[Item], Outcome]:
+        """The answer to a request for a summary, or from the endpoint that makes one."""
+        rng = self.rng
+        said = [message("assistant", f"summary {self._word()}")]
+        if request.compact:
+            word = self._word()
+            users = [one for one in request.input if one.get("role") == "user"]
+            said = [*users, {"type": "compaction", "encrypted_content": word}]
+        faulty = bool(self.kinds & {"endings", "refusals", "lengths"}) and not self.calm
+        if faulty and rng.random() < 0.5:
+            self.faults["summary"] += 1
+            if rng.random() < 0.2:
+                said = [self._call()]
+            else:
+                outcome = rng.choice(_SUMMARIES)
+                return said if outcome.kind in ("cut", "incomplete") else [], outcome
+        usage = {"input_tokens": tokens(request.input), "output_tokens": 5}
+        return said, Outcome(kind="completed", usage=usage)
+
     def _word(self) -> str:
         self._count += 1
         return f"k{self._count}"
 
-    def _items(self) -> list[Said]:
+    def _items(self, request: Request) -> list[Said]:
         groups: list[list[Item]] = []
         rng = self.rng
         self._steps += 1
         calls = 0
         if not self.calm and self._steps <= self.most:
             calls = rng.choice((0, 1, 1, 2, 3, 4))
-        groups += [[self._call()] for _ in range(calls)]
+        running = _running(request) if "yields" in self.kinds else []
+        groups += [[self._call(running)] for _ in range(calls)]
         if not calls or rng.random() < 0.3:
-            groups.insert(rng.randint(0, len(groups)), [message("assistant", self._word())])
+            said = message("assistant", self._word())
+            if "histories" in self.kinds and rng.random() < 0.5:
+                said["phase"] = "commentary"
+            groups.insert(rng.randint(0, len(groups)), [said])
         if rng.random() < 0.1:
             groups.append([{"type": "web_search_call", "id": self._word(), "status": "completed"}])
         for group in groups:
@@ -120,9 +194,13 @@ class Provider:
         word = self._word()
         return {"type": "reasoning", "id": f"rs_{word}", "summary": [], "encrypted_content": word}
 
-    def _call(self) -> Item:
+    def _call(self, running: Sequence[int] = ()) -> Item:
+        """A call of any tool; `running` are commands that may be told something."""
         rng, word = self.rng, self._word()
-        name = rng.choice(tuple(TOOLS))
+        name = TELL if running and rng.random() < 0.4 else rng.choice(self.tools)
+        given: dict[str, Any] = {"token": word}
+        if name == TELL:
+            given["target"] = rng.choice(running) if running else 1
         call_id = f"call_{word}"
         if "repeats" in self.kinds and self._call_ids and rng.random() < 0.15:
             call_id = rng.choice(self._call_ids)
@@ -130,7 +208,7 @@ class Provider:
         if name == CUSTOM:
             item: Item = {"type": "custom_tool_call", "name": name, "input": word}
         else:
-            encoded = msgspec.json.encode({"token": word}).decode()
+            encoded = msgspec.json.encode(given).decode()
             item = {"type": "function_call", "name": name, "arguments": encoded}
         item |= {"call_id": call_id, "id": f"fc_{word}", "status": "completed"}
         if "broken" in self.kinds and rng.random() < 0.15:
@@ -166,4 +244,15 @@ class Provider:
 
 
 def _reasons(item: Item) -> bool:
-    return item.get("type") == "reasoning" and bool(item.get("encrypted_content"))
+    return item.get("type") in ("reasoning", "compaction") and bool(item.get("encrypted_content"))
+
+
+def _running(request: Request) -> list[int]:
+    """The numbers of commands of which an output says that they go on."""
+    found: list[int] = []
+    for item in request.input:
+        if kind(item) in ("function_call_output", "message"):
+            _, said, number = message_text(item).partition("; session ID ")
+            if said and number.split()[0].isdecimal():
+                found.append(int(number.split()[0]))
+    return found

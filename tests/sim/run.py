@@ -8,8 +8,9 @@ from typing import Final
 import msgspec
 
 from tests.sim.agent import Row
+from tests.sim.nature import FAULTS
 from tests.sim.promises import Violation
-from tests.sim.world import FAULTS, Parts, Plan, World
+from tests.sim.world import Parts, Plan, World
 
 LAST: Final = 40
 """Lines of the trace that a report shows."""
@@ -63,6 +64,8 @@ def run(plan: Plan, parts: Parts | None = None) -> Run:
     faults.update(world.provider.faults)
     if world.effects.hung:
         faults["hanging tool"] = world.effects.hung
+    if world.effects.yields:
+        faults["yield"] = world.effects.yields
     return Run(
         plan,
         world.events,

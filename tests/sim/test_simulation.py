@@ -9,10 +9,11 @@ import pytest
 
 from backstay.core.table import TABLE
 from tests.sim.agent import Row
+from tests.sim.nature import FAULTS
 from tests.sim.run import run, shrink
-from tests.sim.world import FAULTS, Plan
+from tests.sim.world import Plan
 
-BUSY: Final = frozenset({"endings", "refusals", "hangs", "interrupts", "prompts"})
+BUSY: Final = frozenset({"endings", "refusals", "hangs", "interrupts", "prompts", "lengths"})
 """Faults that one long-lived agent meets: where timers and late results come astray."""
 CHUNKS: Final = 16
 CHUNK: Final = 500
@@ -49,7 +50,7 @@ def test_every_promise_holds_on_every_schedule(
 def test_the_seeds_reach_every_row_of_the_table() -> None:
     """No event that a phase takes is one that the simulator never gives it there."""
     rows: set[Row] = {(phase, event) for phase, taken in TABLE.items() for event in taken}
-    for seed in range(100):
+    for seed in range(300):
         rows -= run(Plan(seed)).rows
     seed = 0
     while rows and seed < 600:

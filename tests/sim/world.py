@@ -15,38 +15,21 @@ from typing import Final
 import msgspec
 
 from backstay.core import events as e
+from backstay.core.dialect import Dialect
 from backstay.core.items import message
-from backstay.core.record import Basis
-from backstay.core.rules import Rules
 from backstay.core.table import Phase
 from backstay.core.turn import Turn
-from backstay.errors import EmptySession, SessionError, SessionHeld, StorageError, UsageError
-from backstay.journal import Journal, look, session_folder, statement, uuid7
-from backstay.journal.fork import fork
+from backstay.errors import SessionError, SessionHeld, StorageError
+from backstay.journal import Journal, Reading, look, session_folder, statement, uuid7
+from backstay.journal.fork import fork, release
 from backstay.journal.simulated import Fault, SimulatedDisk
-from tests.sim.agent import Agent, Row
-from tests.sim.effects import TOOLS, Effect, Effects
+from tests.sim import nature, others
+from tests.sim.agent import BASIS, Agent, Row
+from tests.sim.effects import Effect, Effects
+from tests.sim.others import HOME, Branch, Forking, Releasing
 from tests.sim.promises import Ledger, Violation
 from tests.sim.provider import Provider
 
-FAULTS: Final = (
-    "endings",
-    "refusals",
-    "repeats",
-    "broken",
-    "hangs",
-    "interrupts",
-    "prompts",
-    "kills",
-    "losses",
-    "disk",
-    "rivals",
-    "supervisor",
-    "forks",
-)
-"""The kinds of thing that can go wrong; a plan allows some of them."""
-HOME: Final = "/home"
-BASIS: Final = Basis("i", "t")
 MOST_CALM_STEPS: Final = 3000
 SHORT: Final = 20.0
 """Seconds; a longer wait outlasts much of what else happens."""
@@ -67,7 +50,7 @@ class Plan(msgspec.Struct, frozen=True):
     steps: int | None = None
     """Before the world becomes calm; drawn if None."""
     faults: frozenset[str] | None = None
-    """Which of `FAULTS` may happen; drawn if None."""
+    """Which of `nature.FAULTS` may happen; drawn if None."""
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -76,6 +59,8 @@ class Parts(msgspec.Struct, frozen=True):
     turn: type[Turn] = Turn
     journal: type[Journal] = Journal
     agent: type[Agent] = Agent
+    fork: Forking = fork
+    release: Releasing = release
 
 
 class World:
@@ -84,16 +69,15 @@ class World:
     def __init__(self, plan: Plan, parts: Parts) -> None:
         self.rng = Random(plan.seed)
         self.parts = parts
-        drawn = plan.faults
-        if drawn is None:
-            drawn = frozenset(one for one in FAULTS if self.rng.random() < 0.6)
-        self._kinds = drawn
+        kinds = plan.faults if plan.faults is not None else nature.kinds(plan.seed, self.rng)
+        self._kinds = kinds
         self.steps = plan.steps if plan.steps is not None else self.rng.randint(40, 150)
         self.pace = {name: self.rng.choice((0.2, 1, 1, 5)) for name in PACED}
-        self.rules = Rules(tools={name: one.traits for name, one in TOOLS.items()})
+        self.rules = nature.rules(plan.seed, kinds)
         self.effects = Effects(self.rng)
+        self.effects.images = "histories" in kinds
         self.provider = Provider(self.rng, self._kinds, most=2 + self.steps // 8)
-        self.ledger = Ledger(self.effects)
+        self.ledger = Ledger(self.effects, self.rules)
         self.now = 1_760_000_000.0
         self.disk = SimulatedDisk(self.clock)
         self.disk.mkdir(HOME)
@@ -105,8 +89,14 @@ class World:
         self.events = 0
         self.rows: set[Row] = set()
         self.trace: list[tuple[str, str]] = []
+        self.family: list[Branch] = []
+        """The other sessions."""
         self._lost = False
         self._prompts = 0
+        self._posts = 0
+        self._forks = 0
+        if self.rules.dialect != Dialect():
+            self.faults["dialect"] += 1
 
     def clock(self) -> float:
         """Unix seconds; they pass step by step."""
@@ -119,7 +109,16 @@ class World:
         self.calm = self.provider.calm = True
         if self.agent is not None:
             self.agent.hangs = False
+        self._end_well()
+        while self.family:
+            self._turn_to(len(self.family) - 1)
+            self.family.pop()
+            self._end_well()
+
+    def _end_well(self) -> None:
+        """All that was asked of the session comes to its end, and one more prompt does."""
         self._settle_down()
+        self.provider.forgive()
         last = self._last_prompt()
         self._settle_down()
         self._judge_end(last)
@@ -148,7 +147,7 @@ class World:
     def _possible(self) -> list[Step]:
         agent = self.agent
         if agent is None:
-            steps: list[Step] = [(2, "open", self._open)]
+            steps: list[Step] = [(2, "open", self._open), *self._of_family()]
         else:
             steps = self._of_agent(agent)
             if agent.machine.phase is Phase.BROKEN and not agent.inbox:
@@ -159,6 +158,7 @@ class World:
         if not self.calm:
             steps += self._of_user(agent) if agent else []
             steps += self._of_fate(agent)
+            steps += self._of_others(agent)
         return steps
 
     # What an agent can do next
@@ -173,6 +173,12 @@ class World:
             steps.append((4, "sync", agent.sync))
         if agent.reply is not None:
             steps.append((4, "stream", lambda: agent.stream(self.rng.random())))
+        if agent.summary is not None:
+            steps.append((3, "summary", lambda: agent.summarized(self.rng.random())))
+        if agent.done:
+            steps.append((2, "discard", lambda: agent.discard(self.disk)))
+        if agent.looked != self._posts and agent.machine.phase not in (Phase.CLOSED, Phase.BROKEN):
+            steps.append((1, "look", lambda: agent.look(self.disk, self._posts)))
         if agent.preparing:
             fails = not self.calm and self.rng.random() < 0.1
             steps.append((3, "prepared", lambda: agent.prepared(0, fails=fails)))
@@ -180,7 +186,7 @@ class World:
             at = self.rng.randrange(len(agent.probing))
             steps.append((3, "settled", lambda: agent.settled(at)))
         for at, wait in enumerate(agent.waits):
-            stray = agent.machine.phase is not Phase.WAITING
+            stray = agent.machine.phase not in (Phase.WAITING, Phase.COMPACTING)
             weight = 0.5 if stray else 1 if wait.seconds < SHORT else 0.1
             steps.append((weight, "wake", partial(agent.wake, at)))
         return steps + self._of_deadlines(agent)
@@ -203,7 +209,9 @@ class World:
         starts, attached = len(self.effects.started), effect.attached
         result = self.effects.step(effect)
         if len(self.effects.started) > starts:
-            self.ledger.start(effect)
+            for branch in [self._here(), *self.family]:
+                if branch.session == effect.session:
+                    branch.ledger.start(effect)
         if result is not None and attached and self.agent is not None:
             self.agent.report(effect, result)
         return f"{effect.id[-4:]} {effect.tool} {effect.token} {effect.manner} {effect.stage}"
@@ -221,6 +229,8 @@ class World:
         quiet = not agent.inbox and not agent.asked
         if quiet and phase in (Phase.IDLE, Phase.SETTLING):
             steps.append((0.7, "continue", self._continue))
+        if "lengths" in self._kinds and not agent.inbox and phase in (Phase.IDLE, Phase.SETTLING):
+            steps.append((0.3, "compact", self._compact))
         if "interrupts" in self._kinds:
             waits = phase in (Phase.WAITING, Phase.DRAINING)  # where people lose their patience
             weight = 1 if waits else 0.05 if idle else 0.2
@@ -237,6 +247,10 @@ class World:
         if self.agent is not None:
             self.agent.asked += 1
         self._post(e.Continued("m"))
+        return ""
+
+    def _compact(self) -> str:
+        self._post(e.CompactionAsked())
         return ""
 
     def _interrupt(self) -> str:
@@ -262,8 +276,6 @@ class World:
         if "disk" in self._kinds:
             steps += self._of_disk(agent)
         if agent is None:
-            if "forks" in self._kinds and self.session and not self.effects.under_way():
-                steps.append((1, "fork", self._fork))
             return steps
         if "kills" in self._kinds:
             steps.append((0.12, "kill", self._kill))
@@ -272,8 +284,7 @@ class World:
         if "supervisor" in self._kinds:
             steps.append((0.25, "supervisor dies", self._kill_supervisor))
         if agent.machine.phase is Phase.IDLE and not self._of_agent(agent):
-            weight = 0.8 if "forks" in self._kinds else 0.3
-            steps.append((weight, "close", self._close))
+            steps.append((0.3, "close", self._close))
         return steps
 
     def _of_disk(self, agent: Agent | None) -> list[Step]:
@@ -320,7 +331,7 @@ class World:
     def _exit(self) -> str:
         """The process ends at once; what it had written is there."""
         supervisor = self.rng.random() < 0.3
-        self.effects.agent_died(supervisor=supervisor)
+        self.effects.agent_died(supervisor=supervisor, session=self.session)
         self.disk = self.disk.kill()
         self.agent = None
         return "with its supervisor" if supervisor else ""
@@ -330,10 +341,12 @@ class World:
         self.effects.power_lost()
         self.disk = self.disk.crash(self.rng)
         self.agent, self._lost = None, True
+        for branch in self.family:
+            branch.lost = True
         return ""
 
     def _kill_supervisor(self) -> str:
-        lost = self.effects.supervisor_died()
+        lost = self.effects.supervisor_died(self.session)
         for effect in lost:
             if effect.attached:
                 effect.attached = False
@@ -356,28 +369,72 @@ class World:
         journal.close()
         raise Violation("P9", "two processes write one session")
 
-    def _fork(self) -> str:
-        """The user goes on in a fork of the session; what stands behind it is left there."""
-        try:
-            reading = look(self.disk, self._folder())
-            self.ledger.open(reading.records, power_lost=self._lost, damaged=bool(reading.damage))
-            self._lost = False
-            name = uuid7(self.now, self.rng.randbytes(10))
-            made = fork(self.disk, self._folder(), name, self.clock)
-        except (EmptySession, UsageError) as error:
-            return f"nothing: {type(error).__name__}"
-        shared = look(self.disk, made.folder)
-        self.ledger.fork(shared.records)
-        self.session = name
-        self.faults["fork"] += 1
-        return f"behind record {self.ledger.shared}"
-
     def _close(self) -> str:
         """The user ends the agent in order; the lock is given up."""
         self._living().journal.close()
-        self.effects.agent_died(supervisor=True)
+        self.effects.agent_died(supervisor=True, session=self.session)
         self.agent = None
         return ""
+
+    # What other processes do
+
+    def _of_others(self, agent: Agent | None) -> list[Step]:
+        if not self.session or not self.ledger.durable:
+            return []
+        steps: list[Step] = []
+        if "letters" in self._kinds and self._posts < 3 + self.steps // 25:
+            steps.append((0.25, "letter", self._letter))
+        if "forks" in self._kinds and self._forks < 4:
+            steps.append((0.15, "fork", self._fork))
+            if agent is None and self.family and not self.effects.at_work(self.session):
+                steps.append((0.4, "delete", self._delete))
+        return steps
+
+    def _of_family(self) -> list[Step]:
+        if not self.family or self.calm:
+            return []
+        return [(1, "turn to", lambda: self._turn_to(self.rng.randrange(len(self.family))))]
+
+    def _here(self) -> Branch:
+        return Branch(self.session, self.ledger, self._lost)
+
+    def _letter(self) -> str:
+        self.faults["letter"] += 1
+        self._posts += 1
+        return others.letter(self.disk, self._here(), f"letter {self._posts}", self.now, self.rng)
+
+    def _fork(self) -> str:
+        if self._lost:
+            try:
+                reading = look(self.disk, self._folder())
+            except SessionError as error:
+                return f"nothing: {error}"
+            records, damaged = reading.records, bool(reading.damage)
+            self.ledger.open(records, records, power_lost=True, damaged=damaged)
+            self._lost = False
+        made = others.fork(self.parts.fork, self.disk, self._here(), self.now, self.rng)
+        if made is None:
+            return "no turn has ended"
+        self.faults["fork"] += 1
+        self._forks += 1
+        self.family.append(made)
+        return made.session
+
+    def _turn_to(self, at: int) -> str:
+        """The user goes on with another session."""
+        here, there = self._here(), self.family[at]
+        self.session, self.ledger, self._lost = there.session, there.ledger, there.lost
+        self.family[at] = here
+        return self.session
+
+    def _delete(self) -> str:
+        """The session that nobody writes is deleted; its forks go on."""
+        self.faults["deletion"] += 1
+        gone = self.session
+        forks = others.delete(self.parts.release, self.disk, self._here(), self.now)
+        self._turn_to(self.rng.randrange(len(self.family)))
+        self.family = [one for one in self.family if one.session != gone]
+        return f"{gone}, with {len(forks)} forks"
 
     def _living(self) -> Agent:
         assert self.agent is not None
@@ -401,8 +458,10 @@ class World:
             return self._nothing_to_open(error)
         except SessionError as error:
             return self._nothing_to_open(error)
-        damaged = bool(reading.damage)
-        self.ledger.open(reading.records, power_lost=self._lost, damaged=damaged)
+        self.disk.faults.clear()
+        whole = reading if reading.whole else look(self.disk, self._folder())
+        damaged = bool(reading.damage or whole.damage)
+        self.ledger.open(whole.records, reading.records, power_lost=self._lost, damaged=damaged)
         self._lost = False
         opened = e.Opened(
             reading.records,
@@ -412,7 +471,7 @@ class World:
             next=reading.next_n,
             damage=statement(reading.news),
         )
-        self._begin(journal, opened)
+        self._begin(journal, opened, reading)
         return f"{len(reading.records)} records; {statement(reading.news)[:80]}"
 
     def _nothing_to_open(self, error: Exception) -> str:
@@ -423,7 +482,7 @@ class World:
 
     def _create(self) -> str:
         self.session = uuid7(self.now, self.rng.randbytes(10))
-        self.ledger = Ledger(self.effects)
+        self.ledger = Ledger(self.effects, self.rules)
         self._lost = False
         try:
             journal = self.parts.journal.create(self.disk, HOME, self.session, self.clock)
@@ -435,7 +494,7 @@ class World:
         self._begin(journal, e.Created(self.session, "/place", BASIS))
         return self.session
 
-    def _begin(self, journal: Journal, event: e.Event) -> None:
+    def _begin(self, journal: Journal, event: e.Event, reading: Reading | None = None) -> None:
         machine = self.parts.turn(self.rules)
         agent = self.parts.agent(machine, journal, self.ledger, self.effects, self.provider)
         agent.rows = self.rows
@@ -443,6 +502,8 @@ class World:
         agent.inbox.append(event)
         self.agent = agent
         agent.handle()
+        if reading is not None:
+            agent.know_commands(reading.records, self.session)
 
     # The end
 
@@ -468,4 +529,6 @@ class World:
         agent.journal.close()
         self.agent = None
         self._open()
+        self.ledger.end()
         self._living().journal.close()
+        self.agent = None
