@@ -223,15 +223,17 @@ class _Examiner:
     def _item(self, one: Entry) -> int:
         item = one.payload
         name = kind(item)
-        self._follow(one, name)
         if name in ("message", "reasoning"):
             self._pairs.step_ends(one.line.offset)
         if name == "message" and _begins_turn(item):
             self._turn += 1
+        stays = True
         if owes_output(item):
-            self._call(one)
+            stays = self._call(one)
         elif is_output(item):
-            self._output(one)
+            stays = self._output(one)
+        if stays:
+            self._follow(one, name)
         return self._pictures(one, item)
 
     def _follow(self, one: Entry, name: str) -> None:
@@ -259,24 +261,27 @@ class _Examiner:
             text = "nothing follows this reasoning that it could have led to"
             self._pend("reasoning-without-follower", one, text, drop=True)
 
-    def _call(self, one: Entry) -> None:
+    def _call(self, one: Entry) -> bool:
+        """Whether it stays in the history."""
         call = call_of(one, cwd=self._made.cwd, turn=self._turn)
         verdict = self._pairs.call(call)
         if verdict.code and verdict.call is not None:
             text = f"the call {call.call_id[:80]} stands already in line {verdict.call.line}"
             self._pend(verdict.code, one, text, drop=True)
-            return
+            return False
         if call.cut:
             text = f"the arguments of the call {call.call_id[:80]} are no whole JSON object"
             self._pend("truncated-arguments", one, text, drop=False)
         if "\0" in call.name:
             self._pend("nul-block", one, "there are NUL characters in a tool's name", drop=False)
+        return True
 
-    def _output(self, one: Entry) -> None:
+    def _output(self, one: Entry) -> bool:
+        """Whether it stays in the history."""
         ident = ident_of(one.payload)
         verdict = self._pairs.output(ident)
         if not verdict.code:
-            return
+            return True
         code = verdict.code
         text = f"no call {ident[:80]} stands before this output"
         if code == "duplicate-output":
@@ -285,6 +290,7 @@ class _Examiner:
             code = "compaction-cut-pair"
             text = f"the call {ident[:80]} of this output was compacted away"
         self._pend(code, one, text, drop=True)
+        return False
 
     def _pictures(self, one: Entry, item: dict[str, Any]) -> int:
         size = 0

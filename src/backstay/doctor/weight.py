@@ -65,6 +65,7 @@ class Weight(msgspec.Struct):
 
 
 def _repeats(payload: dict[str, Any]) -> bool:
-    item = payload.get("item")
+    item, name = payload.get("item"), payload.get("type")
     named = item.get("type") if isinstance(item, dict) else None
-    return payload.get("type") in _REPEATING or (isinstance(named, str) and named in _RUN)
+    repeating = isinstance(name, str) and name in _REPEATING
+    return repeating or (isinstance(named, str) and named in _RUN)
