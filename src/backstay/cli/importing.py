@@ -22,6 +22,8 @@ OPTIONS: Final = (
     Option(("--from",), "where they are: CODEX_HOME, or Claude Code's folder", "FOLDER"),
     Option(("--session",), "agents-sdk: the sessions to take, by default all", "NAME"),
     Option(("--again",), "make a new session also of what was imported before"),
+    Option(("--cwd",), "bundle: the folder to go on in, instead of the one it was made in", "FOLDER"),
+    Option(("--as-new",), "bundle: give the session a new id"),
     Option(("-h", "--help"), "print this help"),
 )
 PAGE: Final = Page(
@@ -31,6 +33,7 @@ usage: backstay import codex PATH|ID... [--from CODEX_HOME]
        backstay import codex --all [--from CODEX_HOME]
        backstay import claude PATH|ID... | --all [--from FOLDER]
        backstay import agents-sdk FILE [--session NAME]
+       backstay import bundle FILE [--cwd FOLDER] [--as-new]
 
 Make sessions of Backstay out of sessions of other agents, damaged ones too; the
 other agent's files are only read. The ids go to stdout, what there is to say to
@@ -86,7 +89,13 @@ def _named(rollouts: "Rollouts", name: str) -> str:
     return found[0]
 
 
-_SORTS: Final[dict[str, Callable[[Given, list[str]], int]]] = {"codex": _codex}
+def _bundle(given: Given, names: list[str]) -> int:
+    from backstay.cli.unbundling import bundle
+
+    return bundle(given, names)
+
+
+_SORTS: Final[dict[str, Callable[[Given, list[str]], int]]] = {"codex": _codex, "bundle": _bundle}
 
 
 # What they share

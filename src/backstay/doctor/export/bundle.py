@@ -15,7 +15,7 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 import msgspec
 
 from backstay import __version__
-from backstay.core.record import scrub
+from backstay.core.record import Fork, Session, scrub
 from backstay.doctor.export.redact import Redactor
 from backstay.errors import EmptySession
 from backstay.journal import (
@@ -60,6 +60,8 @@ class Manifest(msgspec.Struct, kw_only=True):
     cwd: str
     made_by: str
     redacted: bool
+    live: bool = False
+    """A process wrote the session when the bundle was made."""
     files: dict[str, Entry]
     missing: list[str] = []
     """Digests of blobs that the journal may name and that were not there."""
@@ -99,6 +101,7 @@ class _Maker:
         self._cwd = ""
 
     def make(self, journal: IO[bytes], zipped: ZipFile) -> None:
+        live = holder(lock_path(self._folder)) is not None
         pieces = self._pieces()
         names = self._learn(pieces)
         missing = [name for name in names if self._blob(name) is None]
@@ -121,6 +124,7 @@ class _Maker:
             cwd=self._cwd,
             made_by=__version__,
             redacted=self._redactor is not None,
+            live=live,
             files=files,
             missing=missing,
             notes=self._notes,
@@ -344,7 +348,10 @@ def _is_digest(value: Any) -> bool:
 
 
 def _cwd(whole: list[Found]) -> str:
-    return next((one for part in reversed(whole) if (one := getattr(part.record, "cwd", ""))), "")
+    """The session's folder: its newest header says it, or a record that repeats the header."""
+    records = [part.record for part in reversed(whole)]
+    heads = [one for one in records if isinstance(one, Session | Fork)]
+    return next((one for record in (*heads, *records) if (one := getattr(record, "cwd", ""))), "")
 
 
 def _blanked(damage: Damage) -> Iterator[bytes]:
