@@ -60,11 +60,12 @@ coverage: $(READY)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
-## docs: draw what is made from code into ARCHITECTURE.md, docs/guarantees.md and docs/api.md
+## docs: draw what is made from code: parts of ARCHITECTURE.md and docs/guarantees.md, docs/api.md, the man page
 docs: $(READY)
 	@$(BIN)/python -m tests.core.draw
 	@$(BIN)/python -m tests.sim.draw
 	@$(BIN)/python -m tests.api
+	@$(BIN)/python -m tests.man
 
 ## lock: renew requirements-dev.lock from pyproject.toml (needs uv)
 lock:

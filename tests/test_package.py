@@ -86,7 +86,7 @@ def test_the_command_prints_its_version() -> None:
 
 
 def test_the_wheel_holds_the_whole_package(tmp_path: Path) -> None:
-    """A built wheel has every module, `py.typed` and the licence."""
+    """A built wheel has every module, `py.typed`, the man page and the licence."""
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
         cwd=REPOSITORY,
@@ -100,6 +100,7 @@ def test_the_wheel_holds_the_whole_package(tmp_path: Path) -> None:
     assert not missing
     assert "backstay/py.typed" in held
     assert any(name.endswith("licenses/LICENSE") for name in held)
+    assert any(name.endswith("data/share/man/man1/backstay.1") for name in held)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

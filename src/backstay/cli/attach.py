@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from backstay.cli.face import Face
-from backstay.cli.options import Option, read, table
+from backstay.cli.options import Option, read
+from backstay.cli.page import Page, print_page
 from backstay.cli.sink import Sink
 from backstay.core.record import AnyRecord, Attempt, Call, Prompt, Start, TurnEnd, Unknown
 from backstay.errors import UsageError
@@ -24,13 +25,17 @@ _OPTIONS: Final = (
     Option(("--json",), "print events as JSON lines on stdout, as exec --json does"),
     Option(("--color",), "auto (default), always or never", "WHEN", ("auto", "always", "never")),
 )
-_USAGE: Final = """\
+PAGE: Final = Page(
+    name="attach",
+    text="""\
 usage: backstay attach [--json] ID
 
 Follow a session that another process runs: its last turn so far, and what is added,
 until that process ends or Ctrl-C. Nothing is written and nothing is stopped. `send`
 gives it a prompt, `interrupt` stops its turn. The beginning of an ID is enough.
-"""
+""",
+    options=_OPTIONS,
+)
 _EVERY: Final = 0.2
 """Seconds between two looks."""
 _BACK: Final = 4 * 1024 * 1024
@@ -41,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     """Run `attach`; gives the exit code. Raises `BackstayError`."""
     given = read(argv, _OPTIONS, "attach")
     if given.has("help"):
-        print(f"{_USAGE}\nOptions:\n{table(_OPTIONS)}", end="")
+        print_page(PAGE)
         return 0
     if len(given.words) != 1:
         raise UsageError("attach needs one session: backstay attach ID")

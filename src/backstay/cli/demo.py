@@ -27,11 +27,22 @@ from backstay.chaos import (
     reasoning,
     response,
 )
+from backstay.cli.page import Page, print_page
 from backstay.core.record import AnyRecord, Attempt, AttemptEnd, Call, Output, TurnEnd
 from backstay.errors import BackstayError
 from backstay.journal import PosixDisk, journal_path, read
 from backstay.journal.sessions import list_sessions
 
+PAGE: Final = Page(
+    name="demo",
+    text="""\
+usage: backstay demo
+
+Show, offline, what this is for: a cut stream and a kill -9 in the middle of real work, and what is
+left of them. A small repository and a scripted model are made for it, and removed. Exit code 1 if
+anything that it claims does not hold.
+""",
+)
 _BROKEN: Final = """\
 def total(prices, discount=0):
     \"\"\"The sum of the prices, less a discount in percent.\"\"\"
@@ -148,6 +159,9 @@ def script(stage: _Stage) -> list[dict[str, Any]]:
 
 def main(argv: Sequence[str] = ()) -> int:
     """Run the demonstration; 0 if everything that it claims was seen to hold."""
+    if argv and argv[0] in ("-h", "--help"):
+        print_page(PAGE)
+        return 0
     if argv:
         sys.stderr.write("backstay: demo takes no arguments\n")
         return 2

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from backstay.cli.options import Option, columns, read, table
+from backstay.cli.options import Option, columns, read
+from backstay.cli.page import Page, print_page
 from backstay.core.dialect import Dialect
 from backstay.errors import UsageError
 from backstay.runtime.config import default_home, load
@@ -26,13 +27,17 @@ OPTIONS: Final = (
     Option(("--timeout",), "how long one answer may take (default: 60)", "SECONDS"),
     Option(("--json",), "the same as data"),
 )
-_USAGE: Final = """\
+PAGE: Final = Page(
+    name="doctor",
+    text="""\
 usage: backstay doctor --provider [NAME] [OPTIONS]
 
 Ask a provider what it supports and how it misbehaves, in a few small requests.
 Prints a table, and the [model_providers.NAME.dialect] that follows from it.
 Exit code 1: an agent can't run on it.
-"""
+""",
+    options=OPTIONS,
+)
 _WORDS: Final = {"yes": "yes", "no": "no", "unclear": "?"}
 
 
@@ -41,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     words = [part for word in argv for part in _split(word)]
     given = read(words, OPTIONS, "doctor")
     if given.has("help"):
-        print(f"{_USAGE}\nOptions:\n{table(OPTIONS)}", end="")
+        print_page(PAGE)
         return 0
     if not given.has("provider"):
         raise UsageError(

@@ -5,7 +5,8 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from backstay.cli.options import Option, read, table
+from backstay.cli.options import Option, read
+from backstay.cli.page import Page, print_page
 from backstay.cli.prompt import read_prompt
 from backstay.errors import UsageError
 from backstay.journal import PosixDisk, holder, lock_path
@@ -14,27 +15,35 @@ from backstay.journal.sessions import find
 from backstay.runtime.config import default_home
 
 HELP: Final = (Option(("-h", "--help"), "print this help"),)
-_SEND: Final = """\
+SEND: Final = Page(
+    name="send",
+    text="""\
 usage: backstay send ID [PROMPT]
 
 Give a session a prompt from outside. It is on disk when this returns, and survives
 whatever happens. A process that holds the session takes it at once, and begins its
 turn when the one that runs is over; else it waits for `backstay resume ID`. Without
 PROMPT, or with -, it is read from stdin. The beginning of an ID is enough.
-"""
-_INTERRUPT: Final = """\
+""",
+    options=HELP,
+)
+INTERRUPT: Final = Page(
+    name="interrupt",
+    text="""\
 usage: backstay interrupt ID
 
 Stop the turn that runs, as Ctrl-C in its own terminal does: running calls are stopped,
 what is known of them is recorded, and the session can be continued.
-"""
+""",
+    options=HELP,
+)
 
 
 def send_main(argv: Sequence[str]) -> int:
     """Run `send`; gives the exit code. Raises `BackstayError`."""
     given = read(argv, HELP, "send")
     if given.has("help"):
-        print(f"{_SEND}\nOptions:\n{table(HELP)}", end="")
+        print_page(SEND)
         return 0
     if not 1 <= len(given.words) <= 2:
         raise UsageError("send needs a session and one prompt: backstay send ID PROMPT")
@@ -54,7 +63,7 @@ def interrupt_main(argv: Sequence[str]) -> int:
     """Run `interrupt`; gives the exit code. Raises `BackstayError`."""
     given = read(argv, HELP, "interrupt")
     if given.has("help"):
-        print(f"{_INTERRUPT}\nOptions:\n{table(HELP)}", end="")
+        print_page(INTERRUPT)
         return 0
     if len(given.words) != 1:
         raise UsageError("interrupt needs one session: backstay interrupt ID")

@@ -7,15 +7,11 @@ from collections.abc import Sequence
 from backstay import __version__
 from backstay.errors import BackstayError, UsageError
 
-SHORT = """\
-Backstay, a coding agent whose sessions survive everything.
-
-  backstay exec "PROMPT"      run a turn in this folder
-  backstay resume ID|--last   go on with a session, with or without a new prompt
-  backstay sessions           list the sessions
-
-backstay --help has the other commands.
-"""
+SHORT = (
+    ('backstay exec "PROMPT"', "run a turn in this folder"),
+    ("backstay resume ID|--last", "go on with a session, with or without a new prompt"),
+    ("backstay sessions", "list the sessions"),
+)
 COMMANDS = (
     ("exec [PROMPT]", "run a turn without asking back; as `codex exec`"),
     ("exec resume ID [PROMPT]", "go on with a session; without a prompt finish its cut turn"),
@@ -33,16 +29,30 @@ COMMANDS = (
     ("ps", "commands of sessions that are still alive"),
     ("import codex PATH|ID|--all", "make sessions out of Codex's; import --help: other agents'"),
     ("doctor --provider [NAME]", "what a provider supports, and how it misbehaves"),
+    ("completion SHELL", "a script for bash, zsh or fish that completes what is typed"),
     ("demo", "a cut stream and a kill -9, offline, and what is left of them: everything"),
     ("chaos serve SCRIPT", "a Responses API server that breaks as it is told"),
     ("chaos proxy --to URL", "the same between any client and a real provider"),
     ("chaos test -- COMMAND", "an agent's command in a matrix of faults: what held, what didn't"),
 )
+MODULES = {
+    "sessions": ("backstay.cli.sessions", "main"),
+    "send": ("backstay.cli.inbox", "send_main"),
+    "interrupt": ("backstay.cli.inbox", "interrupt_main"),
+    "attach": ("backstay.cli.attach", "main"),
+    "ps": ("backstay.cli.ps", "main"),
+    "import": ("backstay.cli.importing", "main"),
+    "doctor": ("backstay.cli.doctor", "main"),
+    "completion": ("backstay.cli.completion", "main"),
+    "demo": ("backstay.cli.demo", "main"),
+}
+"""What commands that run no turn are: loaded when they are called, with the words behind them."""
 ENVIRONMENT = (
     ("OPENAI_API_KEY", "the key of the built-in provider (exec takes CODEX_API_KEY before it)"),
     ("OPENAI_BASE_URL", "where the built-in provider is"),
     ("BACKSTAY_HOME", "where sessions and config.toml are"),
     ("BACKSTAY_DEBUG", "1 shows the traceback of an unexpected error"),
+    ("BACKSTAY_DEBUG_LOG", "a file for the log of --debug"),
     ("NO_COLOR", "no colours"),
 )
 CODES = (
@@ -83,51 +93,36 @@ def _dispatch(argv: Sequence[str]) -> int:
     match command:
         case "exec" | "e" | "resume" | "continue" | "fork" | "compact":
             return _turn(command, rest)
-        case "sessions":
-            from backstay.cli.sessions import main as sessions
-
-            return sessions(rest)
-        case "send" | "interrupt":
-            from backstay.cli.inbox import interrupt_main, send_main
-
-            return (send_main if command == "send" else interrupt_main)(rest)
-        case "attach":
-            from backstay.cli.attach import main as attach
-
-            return attach(rest)
-        case "ps":
-            from backstay.cli.ps import main as ps
-
-            return ps(rest)
-        case "import":
-            from backstay.cli.importing import main as importing
-
-            return importing(rest)
-        case "doctor":
-            from backstay.cli.doctor import main as doctor
-
-            return doctor(rest)
-        case "demo":
-            return _demo(rest)
         case "chaos":
             return _chaos(rest)
         case "":
-            from backstay.cli.here import print_standing
-            from backstay.runtime.config import default_home
-
-            print(SHORT, end="")
-            print_standing(default_home(os.environ))
+            return _front()
         case "-h" | "--help" | "help":
-            print(_help(), end="")
+            return _tell(rest)
         case "-V" | "--version":
             print(f"backstay {__version__}")
-        case _:
-            from backstay.cli.options import nearest
+            return 0
+    if command in MODULES:
+        import importlib
 
-            names = [usage.split()[0] for usage, _ in COMMANDS]
-            near = nearest(command, names)
-            hint = f"did you mean {near}?" if near else "backstay --help lists the commands"
-            raise UsageError(f"there is no command {command!r}: {hint}")
+        module, function = MODULES[command]
+        return int(getattr(importlib.import_module(module), function)(rest))
+    from backstay.cli.options import nearest
+
+    names = [usage.split()[0] for usage, _ in COMMANDS]
+    near = nearest(command, names)
+    hint = f"did you mean {near}?" if near else "backstay --help lists the commands"
+    raise UsageError(f"there is no command {command!r}: {hint}")
+
+
+def _front() -> int:
+    """Without a command: what there is to do."""
+    from backstay.cli.here import print_standing
+    from backstay.cli.page import help_width
+    from backstay.runtime.config import default_home
+
+    print(_short(help_width()), end="")
+    print_standing(default_home(os.environ))
     return 0
 
 
@@ -142,7 +137,10 @@ def _turn(command: str, rest: Sequence[str]) -> int:
     }.get(command, arguments.parse_exec)
     asked = parse(rest)
     if asked.help:
-        print(_command_help(asked.help), end="")
+        from backstay.cli.page import print_page
+        from backstay.cli.pages import page
+
+        print_page(page(asked.help))
         return 0
     if asked.version:
         print(f"backstay {__version__}")
@@ -152,68 +150,57 @@ def _turn(command: str, rest: Sequence[str]) -> int:
     return run(asked)
 
 
-def _demo(rest: Sequence[str]) -> int:
-    import importlib
+def _tell(names: Sequence[str]) -> int:
+    """`help`, or `help COMMAND`."""
+    from backstay.cli.page import help_width, print_page
+    from backstay.cli.pages import page
 
-    demo = importlib.import_module("backstay.cli.demo")
-    return int(demo.main(list(rest)))
+    name = " ".join(names)
+    if name:
+        print_page(page(name))
+    else:
+        print(overview(help_width()), end="")
+    return 0
 
 
 def _chaos(rest: Sequence[str]) -> int:
+    ours = rest[: rest.index("--")] if "--" in rest else rest
+    if "-h" in ours or "--help" in ours:
+        from backstay.cli.pages import CHAOS
+
+        name = f"chaos {rest[0]}"
+        return _tell([name] if name in CHAOS else ["chaos"])
     from backstay.chaos.main import main as chaos
 
     return chaos(list(rest))
 
 
-def _help() -> str:
+def overview(width: int) -> str:
+    """All commands, what the environment says, the exit codes."""
     from backstay.cli.options import columns
+    from backstay.cli.page import fitted
 
-    return (
+    head = (
         "Backstay, a coding agent whose sessions survive everything.\n\n"
         "usage: backstay COMMAND ...\n\n"
-        f"Commands (each has --help):\n{columns(COMMANDS)}\n"
-        f"Environment:\n{columns(ENVIRONMENT)}\n"
-        f"Exit codes:\n{columns(CODES)}"
+    )
+    return (
+        f"{fitted(head, width)}Commands (each has --help):\n{columns(COMMANDS, width)}\n"
+        f"Environment:\n{columns(ENVIRONMENT, width)}\n"
+        f"Exit codes:\n{columns(CODES, width)}"
     )
 
 
-def _command_help(command: str) -> str:
-    from backstay.cli.arguments import NOT_HONOURED, SHOWN
-    from backstay.cli.options import table
+def _short(width: int) -> str:
+    from backstay.cli.options import columns
+    from backstay.cli.page import fitted
 
-    usage = {
-        "exec": (
-            "usage: backstay exec [OPTIONS] [PROMPT]\n"
-            "       backstay exec [OPTIONS] resume ID|--last [PROMPT]\n\n"
-            "Run a turn without asking back. Without PROMPT, or with -, it is read from\n"
-            "stdin; what stands there beside a PROMPT is appended to it as a <stdin> block.\n"
-            "The answer goes to stdout, progress to stderr.\n"
-        ),
-        "resume": (
-            "usage: backstay resume [OPTIONS] ID|--last [PROMPT]\n\n"
-            "Go on with a session; the same as exec resume. Without PROMPT, and with nothing\n"
-            "on stdin, the cut turn is finished. The beginning of an ID is enough.\n"
-        ),
-        "fork": (
-            "usage: backstay fork [OPTIONS] ID|--last [--turn N] [PROMPT]\n\n"
-            "A new session that goes on behind a turn of another one, which stays as it is\n"
-            "and may be running; the same as exec fork. Without --turn it begins behind the\n"
-            "last turn that has ended. Without PROMPT nothing runs, and its ID is printed.\n"
-        ),
-        "continue": (
-            "usage: backstay continue [OPTIONS] [ID|--last]\n\n"
-            "Finish the cut turn of a session, by default of the newest one in this folder.\n"
-        ),
-        "compact": (
-            "usage: backstay compact [OPTIONS] ID|--last\n\n"
-            "Replace what the model is sent of a session by a shorter conversation: your messages\n"
-            "and a summary of the rest. The journal keeps everything.\n"
-        ),
-    }[command]
-    return (
-        f"{usage}\nOptions:\n{table(SHOWN)}\n"
-        f"Taken for the sake of programs written for Codex, and answered with one line:\n"
-        f"{table(NOT_HONOURED)}"
+    return "\n".join(
+        (
+            fitted("Backstay, a coding agent whose sessions survive everything.\n", width),
+            columns(SHORT, width),
+            "backstay --help has the other commands.\n",
+        )
     )
 
 

@@ -3,11 +3,16 @@
 The same pages make the man page and the completion, so that none of them can tell another story.
 """
 
+from collections.abc import Iterator
+from typing import Final
+
 import msgspec
 
 from backstay.cli.options import Option, columns, table
 
-WIDEST = 80
+WIDEST: Final = 80
+_HANGING: Final = 6
+"""Columns from which an indented line goes on with the one above it."""
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,18 +58,48 @@ def help_width() -> int:
 
 
 def fitted(text: str, width: int) -> str:
-    """The text with its paragraphs wrapped anew; an indented line stays a line of its own."""
+    """The text with its paragraphs wrapped anew; an indented line stays a line of its own.
+
+    Rows of two columns (`  --flag VALUE   what it does`, wrapped or not) stay a table.
+    """
     lines: list[str] = []
-    paragraph: list[str] = []
-    for line in [*text.splitlines(), ""]:
-        if line and not line.startswith((" ", "usage:")):
-            paragraph.append(line)
-            continue
-        lines += _wrapped(" ".join(paragraph), width, "") if paragraph else []
-        paragraph = []
-        hang = "           " if line.startswith(("usage:", "       ")) else _indent(line) + "    "
-        lines += _wrapped(line, width, hang) if line else [""]
-    return "".join(f"{line}\n" for line in lines[:-1])
+    for block in _blocks(text):
+        first = block[0]
+        if not first:
+            lines.append("")
+        elif row := _row(block):
+            lines += columns([row[:2]], width, row[2]).splitlines()
+        elif first.startswith(("usage:", "       ")):
+            lines += _wrapped(first, width, " " * 11)
+        else:
+            lines += _wrapped(
+                " ".join(block), width, f"{_indent(first)}    " * bool(_indent(first))
+            )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _blocks(text: str) -> Iterator[list[str]]:
+    """Lines that belong together: a paragraph, or an indented line with what hangs on it."""
+    block: list[str] = []
+    for line in text.splitlines():
+        hangs = block and _row(block) and len(_indent(line)) > _HANGING
+        plain = block and block[0] and not block[0].startswith((" ", "usage:"))
+        if block and not (hangs or (plain and line and not line.startswith(" "))):
+            yield block
+            block = []
+        block.append(line)
+    if block:
+        yield block
+
+
+def _row(block: list[str]) -> tuple[str, str, int] | None:
+    """Name, text and the column of the text, if this is a row of a table."""
+    first = block[0]
+    name, gap, text = first.strip().partition("  ")
+    if not (first.startswith("  ") and gap and text and len(_indent(first)) < _HANGING):
+        return None
+    whole = " ".join([text, *block[1:]])
+    return name, " ".join(whole.split()), first.index(text.strip(), len(name) + 2)
 
 
 def _examples(rows: tuple[tuple[str, str], ...], width: int) -> str:

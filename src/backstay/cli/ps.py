@@ -11,7 +11,8 @@ import msgspec
 
 from backstay.cli.calls import command_text
 from backstay.cli.kept import Past
-from backstay.cli.options import Option, read, table
+from backstay.cli.options import Option, read
+from backstay.cli.page import Page, print_page
 from backstay.cli.terminal import one_line
 from backstay.core.items import tool_name
 from backstay.errors import UsageError
@@ -24,7 +25,9 @@ _OPTIONS = (
     Option(("--json",), "one JSON object a line"),
     Option(("--end",), "end this command and all that it started", value="ID"),
 )
-_USAGE = """\
+PAGE: Final = Page(
+    name="ps",
+    text="""\
 usage: backstay ps [--json]
        backstay ps --end ID
 
@@ -34,8 +37,10 @@ process, for how long, how much it has printed, who watches over it, and the
 command itself.
 
 --end sends TERM to the command and to all that it started, and KILL two
-seconds later. Of the session's ID its beginning is enough: --end 0199c2-14.
-"""
+seconds later. Of the session's ID its beginning is enough: --end 01a2027d-14.
+""",
+    options=_OPTIONS,
+)
 END_WITHIN: Final = 10.0
 """Seconds that the end of a command is waited for: TERM, KILL and some."""
 
@@ -65,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     """Run `ps`; gives the exit code. Raises `BackstayError`."""
     given = read(argv, _OPTIONS, "ps")
     if given.has("help"):
-        print(f"{_USAGE}\nOptions:\n{table(_OPTIONS)}", end="")
+        print_page(PAGE)
         return 0
     if given.words:
         raise UsageError("ps takes no arguments")
