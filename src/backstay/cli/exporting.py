@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from backstay.cli.options import Given
+from backstay.core.record import AnyRecord, Attempt, Prompt
 from backstay.errors import StorageError, UsageError
 from backstay.journal import PosixDisk
 from backstay.journal.sessions import find
@@ -28,6 +29,8 @@ class Wanted(msgspec.Struct):
     redact: bool
     out: str
     """A path; "" for stdout."""
+    into: str = ""
+    """Codex: the CODEX_HOME that gets the file."""
 
 
 Export = Callable[[Wanted], str]
@@ -47,7 +50,10 @@ def export(given: Given, names: list[str], home: str) -> int:
         folder=find(PosixDisk(), home, names[0]),
         redact=given.last("redact", "default") == "default",
         out=given.last("output"),
+        into=given.last("into"),
     )
+    if wanted.into and wish != "codex":
+        raise UsageError(f"--into is for --to codex: name a file for {wish} with -o")
     told = FORMATS[wish](wanted)
     if told:
         say(told)
@@ -133,9 +139,42 @@ def _bundle(wanted: Wanted) -> str:
     return summary(known)
 
 
+def _codex(wanted: Wanted) -> str:
+    from backstay.doctor.export.rollout import Thread, file_name, rollout
+    from backstay.journal import look
+
+    if wanted.into and wanted.out:
+        raise UsageError("give -o FILE or --into CODEX_HOME, not both")
+    reading = look(PosixDisk(), wanted.folder)
+    thread = Thread(
+        id=wanted.folder.rpartition("/")[2],
+        cwd=reading.identity.cwd if reading.identity else "",
+        provider=_provider_of(reading.records),
+    )
+    if not wanted.into:
+        write(wanted.out, rollout(thread, reading.records))
+        return ""
+    path = os.path.join(wanted.into, file_name(thread.id))
+    if os.path.exists(path):
+        raise UsageError(f"{path} is there already: remove it, or write another one with -o FILE")
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{wanted.into}: {error.strerror or error}") from None
+    write(path, rollout(thread, reading.records))
+    return f"{path}: codex resume {thread.id} goes on with it"
+
+
+def _provider_of(records: Iterable[AnyRecord]) -> str:
+    """The provider that was asked last."""
+    names = [one.provider for one in records if isinstance(one, Prompt | Attempt) and one.provider]
+    return names[-1] if names else "openai"
+
+
 FORMATS: Final[dict[str, Export]] = {
     "md": _told("markdown"),
     "html": _told("page"),
     "jsonl": _told("stream"),
     "bundle": _bundle,
+    "codex": _codex,
 }

@@ -22,7 +22,9 @@ OPTIONS: Final = (
     Option(("--from",), "where they are: CODEX_HOME, or Claude Code's folder", "FOLDER"),
     Option(("--session",), "agents-sdk: the sessions to take, by default all", "NAME"),
     Option(("--again",), "make a new session also of what was imported before"),
-    Option(("--cwd",), "bundle: the folder to go on in, instead of the one it was made in", "FOLDER"),
+    Option(
+        ("--cwd",), "bundle: the folder to go on in, instead of the one it was made in", "FOLDER"
+    ),
     Option(("--as-new",), "bundle: give the session a new id"),
     Option(("-h", "--help"), "print this help"),
 )

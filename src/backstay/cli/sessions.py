@@ -31,7 +31,8 @@ _ARCHIVED: Final = Option(("--archived",), "the archived ones, which are left ou
 _TURN: Final = Option(("--turn",), "behind turn N, from 1; else the last that has ended", "N")
 _YES: Final = Option(("-y", "--yes"), "do not ask")
 _DRY_RUN: Final = Option(("--dry-run",), "remove nothing, say what would be")
-_TO: Final = Option(("--to",), "the format: md, html, jsonl, bundle", "FORMAT")
+_TO: Final = Option(("--to",), "the format: md, html, jsonl, bundle, codex", "FORMAT")
+_INTO: Final = Option(("--into",), "--to codex: the CODEX_HOME that gets the file", "FOLDER")
 _OUTPUT: Final = Option(("-o", "--output"), "write to this file, not to stdout", "FILE")
 _REDACT: Final = Option(
     ("--redact",), "none keeps secrets; else they are replaced", "HOW", ("default", "none")
@@ -397,9 +398,9 @@ ACTIONS: Final = {
     ),
     "export": Action(
         "export ID --to FORMAT [-o FILE]",
-        "write it as a page, as lines for programs, or as a bundle for another machine",
+        "write it as a page, as lines for programs, as a bundle for another machine, for Codex",
         _export,
-        (_TO, _OUTPUT, _REDACT),
+        (_TO, _OUTPUT, _REDACT, _INTO),
         1,
         1,
     ),

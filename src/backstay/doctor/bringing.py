@@ -12,7 +12,7 @@ import msgspec
 from backstay.core.record import Imported
 from backstay.doctor import codex
 from backstay.doctor.carry import Carrier
-from backstay.doctor.endings import salvaged
+from backstay.doctor.endings import endings
 from backstay.doctor.landing import Earlier, digest_of, earlier, is_whole, land
 from backstay.doctor.rollout import find_rollouts, thread_id
 from backstay.errors import EmptySession, StorageError
@@ -186,7 +186,7 @@ def from_codex(path: str, rollouts: Rollouts) -> Coming:
 
     def run(carrier: Carrier) -> Iterator[float]:
         yield from codex.carry(path, find, found, carrier)
-        carrier.end(salvaged(path, carrier.open_calls()))
+        carrier.end(endings(path, carrier.open_calls(), found.cwd))
         yield found.ended
 
     return Coming(

@@ -4,10 +4,12 @@ Takes items, ends of turns and compactions one by one; gives records. Which line
 means what is `codex`, `claude` and `agents_sdk`'s business, writing is `landing`'s.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import msgspec
 
+from backstay.core.events import Result
 from backstay.core.items import OUTPUTS, Item, arguments, call_id, is_call, kind
 from backstay.core.record import (
     NO_BASIS,
@@ -163,14 +165,12 @@ class Carrier:
         """The calls that have no output yet, in order."""
         return [call.item for call in self._open]
 
-    def settle(self, found: dict[str, str]) -> None:
-        """Give every open call an output: the true one where `found` has it by call id."""
+    def settle(self, found: Mapping[str, Result]) -> None:
+        """Give every open call an output: what `found` has by call id, else what can be said."""
         for call in self._open:
             known = found.get(call_id(call.item))
             if known is not None:
-                from backstay.core.events import Result
-
-                result = Result(content=known)
+                result = known
             elif kind(call.item) == "function_call" and arguments(call.item) is None:
                 result = never_started(BROKEN)
             else:
@@ -182,7 +182,7 @@ class Carrier:
             self._answered = True
         self._open = []
 
-    def end(self, found: dict[str, str]) -> None:
+    def end(self, found: Mapping[str, Result]) -> None:
         """The conversation ends here; `found` as for `settle`."""
         cut = bool(self._open)
         self._flush()

@@ -1,32 +1,26 @@
-"""The true outputs of calls that have none, from the events that Codex writes when a tool ends."""
+"""What the calls of a rollout that have no output get: `salvage`'s findings as results."""
 
-from typing import Any
+from typing import Final
 
+from backstay.core.events import Result
 from backstay.core.items import Item, call_id
-from backstay.doctor.lines import lines
-from backstay.doctor.rollout import entries
+from backstay.core.record import Status
+from backstay.doctor.lines import Line
+from backstay.doctor.pairs import call_of
+from backstay.doctor.rollout import Entry
+from backstay.doctor.salvage import salvage
+
+_STATUS: Final[dict[str, Status]] = {"event": "done", "partial": "unknown", "files": "unknown"}
+"""By where an output comes from; where there is none, what the call says for itself counts."""
 
 
-def salvaged(path: str, calls: list[Item]) -> dict[str, str]:
-    """By call id what the file says of these calls elsewhere."""
-    wanted = {call_id(call) for call in calls}
-    found: dict[str, str] = {}
-    if wanted:
-        for one in entries(lines(path)):
-            if one.type == "event_msg":
-                ident, text = _output(one.payload)
-                if ident in wanted and text is not None:
-                    found[ident] = text
+def endings(path: str, calls: list[Item], cwd: str) -> dict[str, Result]:
+    """By call id what the file or the working folder tells of these calls. Raises `StorageError`."""
+    wanted = [
+        call_of(Entry(Line(0, 0, 0), "", "response_item", call), cwd=cwd, turn=0) for call in calls
+    ]
+    found = {}
+    for call, told in zip(calls, salvage(path, wanted), strict=True):
+        if told.source in _STATUS:
+            found[call_id(call)] = Result(content=told.text, status=_STATUS[told.source])
     return found
-
-
-def _output(event: dict[str, Any]) -> tuple[str, str | None]:
-    item = event.get("item") if event.get("type") == "item_completed" else event
-    if not isinstance(item, dict):
-        return "", None
-    ident = item.get("id") if item is not event else item.get("call_id")
-    text = item.get("aggregated_output")
-    if not isinstance(text, str) or not isinstance(ident, str):
-        return "", None
-    code = item.get("exit_code")
-    return ident, f"Process exited with code {code}\nOutput:\n{text}"
