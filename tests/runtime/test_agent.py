@@ -47,6 +47,7 @@ from backstay.journal.sessions import find
 from backstay.runtime.hooks import AfterTool, BeforeTool
 from backstay.runtime.story import Event
 from backstay.runtime.toolbox import OWN
+from backstay.tools.tool import Tool
 from tests.processes import processes_of
 
 JSON = dict[str, Any]
@@ -758,3 +759,74 @@ def test_every_public_name_is_there_and_importing_loads_none() -> None:
     code = "import sys, backstay; print([m for m in sys.modules if m.startswith('backstay.')])"
     ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert ran.stdout == "[]\n"
+
+
+def test_whatever_a_tool_raises_is_its_output(home: Path) -> None:
+    """Also what is no Exception, and what has no message; the turn goes on."""
+
+    class Odd(BaseException):
+        """As the test frameworks' own."""
+
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    @tool
+    def interrupts() -> None:
+        """In a thread that is nobody's Ctrl-C."""
+        raise KeyboardInterrupt
+
+    @tool
+    def leaves() -> None:
+        """Leave."""
+        raise SystemExit(3)
+
+    @tool
+    async def odd() -> None:
+        """Fail oddly."""
+        raise Odd("odd")
+
+    @tool
+    async def mute() -> None:
+        """Fail without a word."""
+        raise Mute
+
+    tools: list[Tool] = [interrupts, leaves, odd, mute]
+    calls = [call(one.name, {}) for one in tools]
+    desk = Desk(home, [response(*calls), response(message("all failed"))])
+
+    async def work() -> str:
+        return (await desk.agent(tools=tools).ask("go")).text
+
+    assert desk.run(work) == "all failed"
+    outputs = sorted(one.output for one in desk.heard if isinstance(one, ToolFinished))
+    assert outputs == [
+        "interrupts failed: RuntimeError: KeyboardInterrupt: ",
+        "leaves failed: SystemExit: 3",
+        "mute failed: Mute: (its message can't be shown)",
+        "odd failed: Odd: odd",
+    ]
+
+
+def test_whoever_waits_is_told_that_nothing_is_handled_any_more(home: Path) -> None:
+    """As when all tasks of a loop are cancelled: neither the turn nor the closing waits for ever."""
+    began = asyncio.Event()
+
+    @tool
+    async def forever() -> None:
+        """Never end."""
+        began.set()
+        await asyncio.Event().wait()
+
+    desk = Desk(home, [response(call("forever", {}))])
+
+    async def work() -> None:
+        asking = asyncio.create_task(desk.agent(tools=[forever]).ask("go"))
+        await began.wait()
+        for task in asyncio.all_tasks():
+            if "Driver._run " in repr(task.get_coro()):
+                task.cancel()
+        with pytest.raises(UsageError, match="closed meanwhile"):
+            await asking
+
+    desk.run(work)

@@ -25,7 +25,7 @@ from backstay.runtime.story import Notice, ToolFinished, TurnCompleted, TurnEven
 from backstay.runtime.teller import Teller
 from backstay.runtime.toolbox import OWN
 from backstay.tools.function import FunctionTool
-from backstay.tools.tool import Tool
+from backstay.tools.tool import Tool, raised
 
 INSTRUCTIONS: Final = """\
 You are an assistant that works through tools. Work until the task is done, then answer briefly.
@@ -466,7 +466,7 @@ class Session:
         try:
             hook()
         except Exception as error:  # noqa: BLE001 - a defect of the hook is nobody else's
-            text = f"the hook {name} failed: {type(error).__name__}: {error}"
+            text = f"the hook {name} failed: {raised(error)}"
             self._told.append(Notice(text=text, level="warning"))
 
 

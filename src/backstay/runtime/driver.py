@@ -21,7 +21,7 @@ from backstay.core.turn import Turn
 from backstay.errors import StorageError, UsageError
 from backstay.journal import Batch, Waiting
 from backstay.runtime import watch
-from backstay.tools.tool import Invocation, Tool, bounded, too_large
+from backstay.tools.tool import Invocation, Tool, bounded, raised, too_large
 from backstay.tools.whole import Keep
 
 STOP_WITHIN: Final = 5.0
@@ -30,6 +30,9 @@ CANCEL_WITHIN: Final = 2.0
 ABORT_TRIES: Final = 8
 PREPARE_WITHIN: Final = 600.0
 """Seconds for the plan of a tool that has no time limit of its own."""
+
+_NOT_THE_TOOLS: Final = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
+"""What a tool raises that is not its failure: somebody ends the task, or the whole program."""
 
 _GIVEN_UP: Final = e.Outcome(kind="interrupted", reason="interrupted")
 
@@ -110,7 +113,7 @@ class Driver:
         self.crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Gets the exception of a defect, ours or the watcher's: whoever waits is to be told."""
         self._main = asyncio.create_task(self._run())
-        self._main.add_done_callback(self._check)
+        self._main.add_done_callback(self._ended)
 
     def post(self, event: e.Event) -> None:
         """Take an event in; it is handled in its turn."""
@@ -127,9 +130,10 @@ class Driver:
 
     async def handled(self) -> None:
         """Wait until all events so far are handled, or never will be."""
-        joined = asyncio.ensure_future(self._events.join())
-        await asyncio.wait({joined, self._main}, return_when=asyncio.FIRST_COMPLETED)
-        joined.cancel()
+        while self.alive and not self._events.empty():
+            joined = asyncio.ensure_future(self._events.join())
+            await asyncio.wait({joined, self._main}, return_when=asyncio.FIRST_COMPLETED)
+            joined.cancel()
 
     async def written(self) -> None:
         """Wait until all events are handled and their records are on disk, or never will be."""
@@ -156,7 +160,6 @@ class Driver:
         if self._writing is not None:
             await asyncio.wait({self._writing})
         self._disk.shutdown(wait=False)
-        self._crash(UsageError("the session was closed meanwhile: open it again"))
 
     async def _run(self) -> None:
         while True:
@@ -169,6 +172,11 @@ class Driver:
                         task.cancel()
             finally:
                 self._events.task_done()
+
+    def _ended(self, main: asyncio.Task[None]) -> None:
+        """Nothing is handled any more: it was closed, or somebody cancels all tasks of the loop."""
+        self._check(main)
+        self._crash(UsageError("the session was closed meanwhile: open it again"))
 
     def _check(self, task: asyncio.Task[None]) -> None:
         """A task that failed is a defect; whoever waits for the session is told."""
@@ -364,7 +372,9 @@ class Driver:
         except TimeoutError:
             text = f"{tool.name} found no plan within its time limit; it was not run."
             plan = e.Result(content=text, status="failed")
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a tool's failure is its output
+        except _NOT_THE_TOOLS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a tool's failure is its output
             plan = _failure(tool.name, error)
         if isinstance(plan, e.Result):
             self.post(e.Prepared(invocation.call, result=plan))
@@ -401,7 +411,9 @@ class Driver:
             self._forget(invocation.call)
             self.post(e.AppendFailed(str(error)))
             return
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a tool's failure is its output
+        except _NOT_THE_TOOLS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a tool's failure is its output
             result = _failure(tool.name, error)
         self._forget(invocation.call)
         self.post(e.CallFinished(invocation.call, result))
@@ -444,8 +456,10 @@ class Driver:
         except StorageError as error:
             self.post(e.AppendFailed(str(error)))
             return
-        except Exception as error:  # noqa: BLE001 - what can't be found out is unknown
-            detail = f"what became of it can't be found out: {type(error).__name__}: {error}"
+        except _NOT_THE_TOOLS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - what can't be found out is unknown
+            detail = f"what became of it can't be found out: {raised(error)}"
             evidence = e.Evidence(found="unknown", detail=detail)
         self.post(e.Settled(call, evidence))
 
@@ -478,5 +492,4 @@ def _name(invocation: Invocation) -> str:
 
 
 def _failure(name: str, error: BaseException) -> e.Result:
-    text = f"{name} failed: {type(error).__name__}: {error}"
-    return e.Result(content=text, status="failed")
+    return e.Result(content=f"{name} failed: {raised(error)}", status="failed")

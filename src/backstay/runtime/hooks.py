@@ -14,7 +14,7 @@ from backstay.core.events import Evidence, Result
 from backstay.core.items import tool_name
 from backstay.core.record import Start
 from backstay.runtime.teller import given
-from backstay.tools.tool import Invocation, Tool
+from backstay.tools.tool import Invocation, Tool, raised
 
 _REFUSED: Final = "This call was refused; it was not run. {why}"
 
@@ -119,5 +119,5 @@ async def _asked(before: BeforeTool, call: ToolCall) -> str | None:
         if inspect.isawaitable(answer):
             answer = await answer
     except Exception as error:  # noqa: BLE001 - a hook's failure is its answer
-        return f"The check before it failed: {type(error).__name__}: {error}"
+        return f"The check before it failed: {raised(error)}"
     return None if answer is None else str(answer)

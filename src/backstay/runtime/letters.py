@@ -6,7 +6,7 @@ Owns when to look and what was taken; what a letter asks for is the session's to
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Final
 
 from backstay.errors import StorageError
@@ -38,13 +38,21 @@ class Letters:
         """Whether somebody looks already: what is found now came while the session was open."""
         return self._timer is not None
 
-    def waits(self) -> bool:
-        """Whether a prompt lies there."""
-        return bool(self.prompts())
+    def waits(self, known: Container[str] = ()) -> bool:
+        """Whether a prompt lies there that is none of those `known`."""
+        return bool(self.prompts(known))
 
-    def prompts(self) -> int:
-        """How many prompts lie there. Raises `StorageError`."""
-        return sum(one.kind == "prompt" for one in waiting(PosixDisk(), self._folder))
+    def prompts(self, known: Container[str] = ()) -> int:
+        """How many prompts lie there; none, with a notice, where the inbox can't be read."""
+        letters = [one for one in self._waiting() if one.kind == "prompt"]
+        return sum(one.id not in known for one in letters)
+
+    def _waiting(self) -> list[Letter]:
+        try:
+            return waiting(PosixDisk(), self._folder)
+        except StorageError as error:
+            self._notice(f"the inbox can't be read: {error}")
+            return []
 
     def watch(self) -> None:
         """Look now and from now on, every so often; harmless when repeated."""
@@ -65,11 +73,7 @@ class Letters:
             return
         if changed == self._changed:
             return
-        try:
-            letters = waiting(PosixDisk(), self._folder)
-        except StorageError as error:
-            self._notice(f"the inbox can't be read: {error}")
-            return
+        letters = self._waiting()
         # What comes within the same tick of the clock would not change the folder's time.
         self._changed = changed if time.time_ns() - changed > _TICK else 0
         for letter in letters:

@@ -57,6 +57,8 @@ CRASH: Final = "BACKSTAY_CRASH"
 KEYS: Final = frozenset({"OPENAI_API_KEY", "CODEX_API_KEY"})
 """Variables that no command gets to see, so that no output and no journal holds them."""
 
+_AT_REST: Final = (Phase.CLOSED, Phase.SETTLING, Phase.IDLE, Phase.BROKEN)
+
 CLOSE_WITHIN: Final = 15.0
 """Seconds that a turn which is interrupted by a close gets to end: more than any stop takes."""
 
@@ -341,9 +343,14 @@ class Session:
         self._check_open()
         if self._pending():
             raise UsageError("a turn is running: there is nothing to resume before it has ended")
-        resumed = self._resumed = asyncio.get_running_loop().create_future()
-        await self._driver.handled()
-        if self.history.unfinished or not self._letters.waits():
+        resumed: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        self._resumed = resumed
+        if await self._busy():
+            self._resumed = None
+            raise UsageError("a turn is running: there is nothing to resume before it has ended")
+        if resumed.done():  # it was interrupted while it was being settled
+            return resumed.result()
+        if self.history.unfinished or not self._letters.waits(self.history.letters):
             settings = self.settings
             for item in self._context.news():
                 self._driver.post(e.Noted(topic_of(item), "", item))
@@ -362,12 +369,15 @@ class Session:
         self._check_open()
         if self._pending():
             raise UsageError("a turn is running: the conversation is compacted when it must be")
-        self._compacted = asyncio.get_running_loop().create_future()
+        compacted = self._compacted = asyncio.get_running_loop().create_future()
+        if await self._busy():
+            self._compacted = None
+            raise UsageError("a turn is running: the conversation is compacted when it must be")
         settings = self.settings
         basis = self._bases.kept(self._driver.machine.history)
         name = settings.provider.name
         self._driver.post(e.CompactionAsked(settings.model, name, settings.effort, basis))
-        return await self._wait(self._compacted)
+        return await self._wait(compacted)
 
     @property
     def history(self) -> History:
@@ -387,11 +397,9 @@ class Session:
         if self._closed:
             return []
         self._closed = True
+        self._letters.close()
         lines: list[str] = []
-        pending = self._pending()
-        if pending and self._driver.alive:
-            self.interrupt("the session was closed")
-            await asyncio.wait(pending, timeout=CLOSE_WITHIN)
+        await self._end_turns()
         try:
             for ended in await self.commands.end():
                 number = int(ended.effect.rpartition("-")[2])
@@ -403,6 +411,28 @@ class Session:
         await self._driver.written()
         await self._abandon()
         return lines
+
+    async def _end_turns(self) -> None:
+        """Interrupt what runs, also what nobody here asked for, and wait for its end."""
+        busy, pending = await self._busy(), self._pending()
+        if busy:
+            self._next = self._next or asyncio.get_running_loop().create_future()
+            pending.add(self._next)
+        if not pending or not self._driver.alive:
+            return
+        self.interrupt("the session was closed")
+        loop = asyncio.get_running_loop()
+        until = loop.time() + CLOSE_WITHIN
+        crashed = self._driver.crashed
+        while pending and not crashed.done() and (left := until - loop.time()) > 0:
+            both: set[asyncio.Future[Any]] = {*pending, crashed}
+            await asyncio.wait(both, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            pending = {one for one in pending if not one.done()}
+
+    async def _busy(self) -> bool:
+        """Whether a turn or a compaction runs, once everything that came has been handled."""
+        await self._driver.handled()
+        return self._driver.machine.phase not in _AT_REST
 
     async def _abandon(self) -> None:
         self._letters.close()

@@ -22,7 +22,7 @@ from backstay.core.rules import Traits
 from backstay.errors import UsageError
 from backstay.tools import docstring
 from backstay.tools.signature import Signature, WrongArguments, hints
-from backstay.tools.tool import Invocation, Plain, failed
+from backstay.tools.tool import Invocation, Plain, failed, raised
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -190,9 +190,12 @@ class FunctionTool(Plain, Generic[P, R]):
             self._outliving.discard(effect)
             await asyncio.wait({done})
         value, error = done.result()
-        if error is not None:
+        if error is None:
+            return value
+        if isinstance(error, Exception | SystemExit):
             raise error
-        return value
+        # Raised in a thread, it is nobody's wish to end the task or the program.
+        raise RuntimeError(raised(error)) from error
 
 
 @overload

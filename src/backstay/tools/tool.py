@@ -109,6 +109,15 @@ def failed(text: str, **show: Any) -> Result:
     return Result(content=text, status="failed", show=show or None)
 
 
+def raised(error: BaseException) -> str:
+    """An exception by type and message; it comes from anybody's code, and may not even have one."""
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}"
+    except Exception:  # noqa: BLE001 - its own defect
+        return f"{name}: (its message can't be shown)"
+
+
 def bounded(result: Result, keep: Keep | None = None) -> Result:
     """The result with head and tail of each text that is too large for a request.
 
