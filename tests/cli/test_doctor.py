@@ -75,7 +75,11 @@ def test_a_provider_that_no_agent_can_run_on_is_exit_1(command: Command) -> None
 @pytest.mark.parametrize(
     "line, said",
     [
-        ([], "doctor checks providers only"),
+        (["--repair"], "say what to repair"),
+        (["--in-place"], "--in-place goes with --repair"),
+        (["-m", "any"], "--model is for --provider"),
+        (["--provider", "--all"], "--all is about sessions"),
+        (["-n", "many"], "-n many: it takes a number"),
         (["--provider"], "no model is set"),
         (["--provider", "a", "b"], "takes one NAME"),
         (["--provider", "nope", "-m", "m"], "built in are azure"),

@@ -1,4 +1,7 @@
-"""`doctor --provider`: asks a provider what it supports, and prints a table and a dialect."""
+"""`doctor --provider`: asks a provider what it supports, and prints a table and a dialect.
+
+Without that flag it is about sessions, which are `health`'s.
+"""
 
 import asyncio
 import os
@@ -9,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from backstay.cli.options import Option, columns, read
-from backstay.cli.page import Page, print_page
+from backstay.cli.page import Page, help_width, print_page
 from backstay.core.dialect import Dialect
 from backstay.errors import UsageError
 from backstay.runtime.config import default_home, load
@@ -25,15 +28,26 @@ OPTIONS: Final = (
     Option(("-c", "--config"), "override a key of config.toml", "KEY=VALUE"),
     Option(("-p", "--profile"), "[profiles.NAME] of config.toml", "NAME"),
     Option(("--timeout",), "how long one answer may take (default: 60)", "SECONDS"),
-    Option(("--json",), "the same as data"),
+    Option(("--json",), "the same as data; of sessions one object a line"),
+    Option(("--repair",), "write a repaired file beside each damaged one of Codex's"),
+    Option(("--in-place",), "with --repair: put it in its place, keep NAME.before-repair"),
+    Option(("-n", "--limit"), "at most so many damaged sessions (default 20, 0 for all)", "COUNT"),
+    Option(("-a", "--all"), "list the sound ones too"),
 )
+_OF_SESSIONS: Final = ("repair", "in-place", "limit", "all")
+_OF_PROVIDERS: Final = ("model", "config", "profile", "timeout")
 PAGE: Final = Page(
     name="doctor",
     text="""\
-usage: backstay doctor --provider [NAME] [OPTIONS]
+usage: backstay doctor [PATH|ID ...] [--repair [--in-place]] [OPTIONS]
+       backstay doctor --provider [NAME] [OPTIONS]
 
-Ask a provider what it supports and how it misbehaves, in a few small requests.
-Prints a table, and the [model_providers.NAME.dialect] that follows from it.
+Look at Backstay's own sessions and at Codex's ($CODEX_HOME, ~/.codex) and say what
+is wrong with them, the worst first; with files, folders or ids at those alone.
+Nothing is written without --repair. Exit code 0: sound, 1: damaged.
+
+With --provider ask a provider what it supports and how it misbehaves, in a few small
+requests. Prints a table, and the [model_providers.NAME.dialect] that follows from it.
 Exit code 1: an agent can't run on it.
 """,
     options=OPTIONS,
@@ -48,11 +62,15 @@ def main(argv: Sequence[str]) -> int:
     if given.has("help"):
         print_page(PAGE)
         return 0
-    if not given.has("provider"):
-        raise UsageError(
-            "doctor checks providers only: backstay doctor --provider [NAME] "
-            "(sessions say what is damaged when they are resumed)"
-        )
+    about_provider = given.has("provider")
+    for name in _OF_SESSIONS if about_provider else _OF_PROVIDERS:
+        if given.has(name):
+            what = "about sessions" if about_provider else "for --provider"
+            raise UsageError(f"--{name} is {what} (backstay doctor --help)")
+    if not about_provider:
+        from backstay.cli.health import main as health
+
+        return health(given)
     if len(given.words) > 1:
         raise UsageError("doctor --provider takes one NAME")
     overrides = [*given.all("config"), *(f'model_provider="{name}"' for name in given.words)]
@@ -134,7 +152,7 @@ def text_of(report: "Report", configured: Dialect) -> str:
     for one in report.findings:
         detail = f" ({harmless(one.detail)})" if one.detail else ""
         rows.append((_WORDS[one.verdict], f"{QUESTIONS[one.name]}{detail}"))
-    lines = [columns(rows, 80, 8)]
+    lines = [columns(rows, help_width(), 8)]
     block = suggested(report.dialect)
     if report.dialect:
         lines.append(f"\n[model_providers.{report.provider}.dialect]\n")

@@ -28,6 +28,7 @@ COMMANDS = (
     ("attach ID", "follow a session that another process runs"),
     ("ps", "commands of sessions that are still alive"),
     ("import codex PATH|ID|--all", "make sessions out of Codex's; import --help: other agents'"),
+    ("doctor [PATH|ID]", "what is wrong with sessions, Backstay's and Codex's; --repair"),
     ("doctor --provider [NAME]", "what a provider supports, and how it misbehaves"),
     ("completion SHELL", "a script for bash, zsh or fish that completes what is typed"),
     ("demo", "a cut stream and a kill -9, offline, and what is left of them: everything"),

@@ -36,8 +36,8 @@ CODES: Final[dict[str, Kind]] = {
     ),
     "duplicate-call": Kind(
         "error",
-        "a call is recorded twice; providers refuse the second one",
-        "the repetition is left out",
+        "a call is recorded twice, or two open calls have one id; providers refuse the second one",
+        "the second one is left out",
     ),
     "duplicate-output": Kind(
         "error",
@@ -115,6 +115,7 @@ CODES: Final[dict[str, Kind]] = {
     ),
     "unknown-format": Kind("warning", "the file is no session of an agent that the doctor knows"),
     "unreadable-file": Kind("error", "the file can't be read"),
+    "wrong-checksum": Kind("warning", "a record was changed on the disk"),
     "lost-record": Kind("warning", "records are missing between others"),
     "missing-blob": Kind("error", "a large text that the journal names is not on the disk"),
     "newer-format": Kind("warning", "a newer version wrote it: this one only reads it"),

@@ -64,15 +64,9 @@ class Pairs:
         """Take a call."""
         before = self._last.get(made.call_id)
         if before is not None:
-            same_item = made.item_id != "" and made.item_id == before.item_id
-            same_call = made.fingerprint == before.fingerprint
-            if same_call and (same_item or not before.answered):
+            same = made.item_id != "" and made.item_id == before.item_id
+            if not before.answered or (same and made.fingerprint == before.fingerprint):
                 return Verdict("duplicate-call", before)
-            if not before.answered:
-                self._last[made.call_id] = made
-                self.open.append(made)
-                self._follow(made)
-                return Verdict("", before)
         self._last[made.call_id] = made
         self.open.append(made)
         self._follow(made)

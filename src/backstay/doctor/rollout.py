@@ -97,8 +97,13 @@ def find_rollouts(codex_home: str) -> list[str]:
 def _under(top: str) -> Iterator[str]:
     for folder, _, names in os.walk(top):  # neither follows links nor raises
         for name in names:
-            if name.startswith("rollout-") and name.endswith(".jsonl") and REPAIRED not in name:
+            if is_rollout(name):
                 yield os.path.join(folder, name)
+
+
+def is_rollout(name: str) -> bool:
+    """Whether a file is called as Codex calls its sessions; repaired copies beside them are not."""
+    return name.startswith("rollout-") and name.endswith(".jsonl") and REPAIRED not in name
 
 
 def thread_id(path: str) -> str:
