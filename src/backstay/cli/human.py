@@ -12,7 +12,18 @@ from backstay.cli import calls
 from backstay.cli.kept import Past, Totals
 from backstay.cli.shown import Shown
 from backstay.cli.sink import Sink
-from backstay.cli.terminal import BOLD, DIM, GREEN, RED, YELLOW, Style, dollars, harmless, one_line
+from backstay.cli.terminal import (
+    BOLD,
+    DIM,
+    GREEN,
+    RED,
+    YELLOW,
+    Style,
+    columns,
+    dollars,
+    harmless,
+    one_line,
+)
 from backstay.core.compact import compacted
 from backstay.core.items import Item, kind, message_text, tool_name
 from backstay.core.kept import Kept, is_answer, last_message, reasoning_text
@@ -99,7 +110,8 @@ class Human:
         self._state = ""
         self._began = self._since = self._spoke = clock()
         self._until = 0.0
-        self._drawn = False
+        self._drawn = 0
+        """Columns of the line that may be drawn over."""
         self._open_line: Sink | None = None
         self._text: dict[tuple[int, int], bool] = {}
         self._held = ""
@@ -362,13 +374,13 @@ class Human:
         if not self._state or self._open_line is not None:
             return
         text = one_line(self._doing(), self._width() - 1)
-        self._err.text(f"\r\x1b[K{self._style(text, DIM)}")
-        self._drawn = True
+        self._err.text(f"{self._style.erase(self._drawn)}{self._style(text, DIM)}")
+        self._drawn = columns(text)
 
     def _clear(self) -> None:
         if self._drawn:
-            self._err.text("\r\x1b[K")
-            self._drawn = False
+            self._err.text(self._style.erase(self._drawn))
+            self._drawn = 0
 
     def _tokens(self) -> str:
         used = self._totals.usage()

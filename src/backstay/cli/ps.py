@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -11,6 +12,7 @@ import msgspec
 
 from backstay.cli.calls import command_text
 from backstay.cli.kept import Past
+from backstay.cli.listing import width_of
 from backstay.cli.options import Option, read
 from backstay.cli.page import Page, print_page
 from backstay.cli.terminal import one_line
@@ -149,8 +151,10 @@ def _row(alive: Alive) -> str:
     terminal = ", with a terminal" if alive.tty else ""
     head = f"{alive.session}-{alive.number}" if alive.number else alive.effect
     facts = f"pid {alive.pid}, {_time(alive.seconds)}, {_size(alive.output)} printed{terminal}"
-    text = one_line(alive.command, 74) if alive.command else ""
-    return "\n  ".join(filter(None, (head, f"{facts}, {watched}{supervisor}", text)))
+    room = min(width_of(1), 76) - 2
+    text = one_line(alive.command, room) if alive.command else ""
+    lines = textwrap.wrap(f"{facts}, {watched}{supervisor}", room)
+    return "\n  ".join(filter(None, (head, *lines, text)))
 
 
 def _begun(place: str) -> float:

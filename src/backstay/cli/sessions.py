@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from backstay.cli.listing import Table, short_ids, state_of, when, width_of
+from backstay.cli.listing import NARROW, Table, short_ids, state_of, when, width_of
 from backstay.cli.options import Given, Option, nearest, read
 from backstay.cli.page import Page, print_page
 from backstay.cli.sink import Sink
@@ -204,8 +204,10 @@ def _search(given: Given, words: list[str], home: str) -> int:
             continue
         turn = f"turn {hit.turn}" if hit.turn else "title"
         head = f"{ids[entry.id]}  {turn}  {when(hit.at or entry.active)}  "
-        title = one_line(entry.name or "(no prompt)", max(width - len(head), 8))
-        print(f"{head}{looks(title, BOLD)}")
+        title = one_line(entry.name or "(no prompt)", width - len(head)) if width >= NARROW else ""
+        print(f"{head}{looks(title, BOLD)}".rstrip())
+        if not title:
+            print(f"    {looks(one_line(entry.name or '(no prompt)', width - 4), BOLD)}")
         print(f"    {_snippet(hit.snippet, width - 4, looks)}")
     if not hits:
         where = "" if place.cwd is None else " of this folder: --all looks at every folder"
@@ -319,6 +321,7 @@ class Progress:
     def __init__(self, why: str = " for the catalogue; this is done once") -> None:
         self._why = why
         self._live = style("never", Sink(2), os.environ).live
+        self._drawn = 0
         self._next = time.monotonic() + self._after
         self._said = False
 
@@ -327,7 +330,7 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         if self._said and self._live:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            print(Style().erase(self._drawn), end="", file=sys.stderr, flush=True)
 
     def __call__(self, done: int, count: int) -> None:
         now = time.monotonic()
@@ -335,8 +338,9 @@ class Progress:
             return
         self._next, self._said = now + self._every, True
         if self._live:
-            line = f"\r\x1b[Kreading sessions: {done} of {count}"
-            print(line, end="", file=sys.stderr, flush=True)
+            line = f"reading sessions: {done} of {count}"
+            print(f"\r{line}", end="", file=sys.stderr, flush=True)
+            self._drawn = len(line)
         else:
             say(f"reading {count} sessions{self._why}")
 

@@ -66,6 +66,10 @@ class Style(msgspec.Struct, frozen=True):
             return text
         return f"\x1b[{';'.join(map(str, codes))}m{text}\x1b[0m"
 
+    def erase(self, drawn: int) -> str:
+        """What takes a line of so many columns away; no escape code where none is wanted."""
+        return "\r\x1b[K" if self.color else f"\r{' ' * drawn}\r"
+
 
 DIM, BOLD, RED, GREEN, YELLOW = 2, 1, 31, 32, 33
 

@@ -161,7 +161,8 @@ def _event(record: AnyRecord) -> Iterator[str]:
 
 def _attempt(record: Attempt) -> Iterator[str]:
     if record.why:
-        dropped = f", {len(record.superseded)} items superseded" if record.superseded else ""
+        count = len(record.superseded)
+        dropped = f", {count} item{'s' * (count > 1)} superseded" if count else ""
         yield f"tried again (step {record.step}): {harmless(record.why)}{dropped}"
     else:
         yield f"step {record.step}"

@@ -1,7 +1,8 @@
 """The result of a trial as text, as JSON and as JUnit XML."""
 
+import os
 import textwrap
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
@@ -10,6 +11,9 @@ from backstay.chaos.trial.stage import Traits
 
 Verdict = Literal["held", "broken", "skipped"]
 _SHOWN: dict[Verdict, str] = {"held": "held", "broken": "BROKEN", "skipped": "skipped"}
+_WIDEST: Final = 108
+_NARROW: Final = 80
+"""Columns below which what is said stands below the name."""
 
 
 class Result(Struct, kw_only=True):
@@ -55,17 +59,31 @@ def about(traits: Traits) -> str:
 
 def line(result: Result) -> str:
     """A scenario's lines in the table: its verdict, its property, and what did not hold."""
+    width = _width()
     head = f"{_SHOWN[result.verdict]:<8} {result.name:<26} "
     times = f" [{result.held} of {result.runs}]" if result.runs > 1 else ""
-    indent = " " * len(head)
-    text = textwrap.fill(result.says + times, 108, initial_indent=head, subsequent_indent=indent)
+    indent = " " * len(head) if width >= _NARROW else " " * 4
+    if width < _NARROW:
+        head = f"{head.rstrip()}\n{indent}"
+    said = textwrap.fill(
+        result.says + times, width, initial_indent=indent, subsequent_indent=indent
+    )
+    text = head + said[len(indent) :]
     sign = "" if result.verdict == "skipped" else "✗ "
     why = [
-        textwrap.fill(f"{sign}{one}", 108, initial_indent=indent, subsequent_indent=indent + "  ")
+        textwrap.fill(f"{sign}{one}", width, initial_indent=indent, subsequent_indent=indent + "  ")
         for one in result.findings
     ]
     kept = [f"{indent}{folder}" for folder in result.folders]
     return "\n".join([text, *why, *kept])
+
+
+def _width() -> int:
+    """Columns of the terminal that the table goes to, at most those that read well."""
+    try:
+        return min(os.get_terminal_size(1).columns or _WIDEST, _WIDEST)
+    except OSError:
+        return _WIDEST
 
 
 def to_json(trial: Trial) -> str:
