@@ -22,6 +22,7 @@ COMMANDS = (
     ("sessions [list]", "list the sessions of this folder, or with --all of every folder"),
     ("sessions show ID", "what a session's journal holds, damage included; its cost"),
     ("sessions search WORDS", "find turns by what was asked, said or run"),
+    ("sessions export ID --to md", "write it as a page (md, html), lines (jsonl) or a bundle"),
     ("sessions COMMAND", "rename, archive, delete, fork, gc, du"),
     ("send ID [PROMPT]", "give a session a prompt; the process that runs it takes it up"),
     ("interrupt ID", "stop the turn that another process runs"),

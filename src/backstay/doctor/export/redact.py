@@ -4,7 +4,7 @@ In two passes: what is a secret in one place is one everywhere. Owns no shapes o
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -49,6 +49,7 @@ class Redactor:
         if isinstance(value, dict):
             inside = dotenv or self._is_of_dotenv(value)
             for name, part in value.items():
+                self.learn(name)
                 if name not in _OPAQUE:
                     self.learn(part, dotenv=inside)
         elif isinstance(value, list):
@@ -94,12 +95,16 @@ class Redactor:
         for value, secret in self._own.items():
             if value in text:
                 self._keep(secret)
-        for secret in self._shapes.of(text, dotenv=dotenv):
+        decoded = _decoded(text) if text[0] in "{[" else None
+        if isinstance(decoded, dict | list):
+            self.learn(decoded, dotenv=dotenv)
+        found = (
+            self._shapes.pairs(text)
+            if decoded is not None
+            else self._shapes.of(text, dotenv=dotenv)
+        )
+        for secret in found:
             self._keep(secret)
-        if text[:1] in "{[" and "\\" in text:
-            decoded = _decoded(text)
-            if decoded is not None:
-                self.learn(decoded, dotenv=dotenv)
 
     def _keep(self, secret: Secret) -> None:
         identity = re.sub(r"\\[nrt]|\s", "", secret.value)
@@ -146,6 +151,3 @@ def _decoded(text: str) -> Any:
         return msgspec.json.decode(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
-
-
-Change = Callable[[Any], Any]

@@ -15,13 +15,10 @@ import msgspec
 _DETECTORS: Final = {
     "aws": ("AWSKeyDetector", "aws-key"),
     "azure_storage_key": ("AzureStorageKeyDetector", "azure-key"),
-    "basic_auth": ("BasicAuthDetector", "password"),
     "discord": ("DiscordBotTokenDetector", "discord-token"),
     "github_token": ("GitHubTokenDetector", "github-token"),
     "gitlab_token": ("GitLabTokenDetector", "gitlab-token"),
-    "jwt": ("JwtTokenDetector", "jwt"),
     "mailchimp": ("MailchimpDetector", "mailchimp-key"),
-    "npm": ("NpmDetector", "npm-token"),
     "openai": ("OpenAIDetector", "openai-key"),
     "pypi_token": ("PypiTokenDetector", "pypi-token"),
     "sendgrid": ("SendGridDetector", "sendgrid-key"),
@@ -30,23 +27,21 @@ _DETECTORS: Final = {
     "stripe": ("StripeDetector", "stripe-key"),
     "telegram_token": ("TelegramBotTokenDetector", "telegram-token"),
     "twilio": ("TwilioKeyDetector", "twilio-key"),
+    "basic_auth": ("BasicAuthDetector", "password"),
 }
 """By module of detect-secrets: its detector, and how we call what it finds."""
-_INNER: Final = ("aws", "azure_storage_key", "basic_auth", "npm")
+_INNER: Final = ("aws", "azure_storage_key", "basic_auth")
 """Their expressions hold the secret in a group, and context around it."""
 _NEEDED: Final = {
     "azure_storage_key": "AccountKey=",
     "basic_auth": "://",
     "gitlab_token": "gl",
-    "jwt": "eyJ",
-    "npm": "_authToken",
     "openai": "T3BlbkFJ",
     "pypi_token": "pypi-",
     "sendgrid": "SG.",
     "slack": "xox",
     "square_oauth": "sq0csp-",
     "stripe": "k_live_",
-    "twilio": "",
 }
 """What a text must hold for the detector to be asked at all; it saves most of the time."""
 
@@ -61,6 +56,8 @@ _OWN: Final = (
     ("xai-key", "xai-", r"\bxai-[A-Za-z0-9]{40,}"),
     ("groq-key", "gsk_", r"\bgsk_[A-Za-z0-9]{40,}"),
     ("npm-token", "npm_", r"\bnpm_[A-Za-z0-9]{36}\b"),
+    ("npm-token", "_authToken", r"_authToken\s*=\s*(?P<value>[^\s\"'\\$]{8,4096})"),
+    ("jwt", "eyJ", r"\beyJ[\w-]{10,}\.[\w-]{10,}(?:\.[\w-]*)?"),
     ("slack-token", "xapp-", r"\bxapp-\d-[A-Za-z0-9-]{20,}"),
     ("digitalocean-token", "_v1_", r"\bdo[opr]_v1_[a-f0-9]{64}\b"),
     ("stripe-key", "k_test_", r"\b[rs]k_test_[0-9A-Za-z]{20,}"),
@@ -146,6 +143,10 @@ class Shapes:
         yield from _named(text, dotenv=dotenv)
 
     def _known(self, text: str) -> Iterator[Secret]:
+        for kind, needed, expression in self._own:
+            if needed in text:
+                for match in expression.finditer(text):
+                    yield Secret(kind, match.groupdict().get("value") or match[0])
         for name, kind, expressions in self._library:
             if _NEEDED.get(name, "") in text or name == "slack":
                 for expression in expressions:
@@ -153,10 +154,10 @@ class Shapes:
                         value = _value(name, match)
                         if not _PLACEHOLDER.search(value):
                             yield _held(kind, value, match[0], sure=name != "basic_auth")
-        for kind, needed, expression in self._own:
-            if needed in text:
-                for match in expression.finditer(text):
-                    yield Secret(kind, match[0])
+
+    def pairs(self, text: str) -> Iterator[Secret]:
+        """The secrets in a text that is JSON whose strings are looked at one by one."""
+        yield from _pairs(text)
 
 
 def names_dotenv(text: str) -> bool:
@@ -206,11 +207,14 @@ def _named(text: str, *, dotenv: bool) -> Iterator[Secret]:
         if dotenv:
             for match in _DOTENV.finditer(text):
                 yield from _assigned(match)
+    yield from _pairs(text)
+
+
+def _pairs(text: str) -> Iterator[Secret]:
     for match in _PAIR.finditer(text):
-        if not _SIMPLE.match(match["value"]) and not _PLACEHOLDER.search(match["value"]):
-            kind = _kind(match["name"])
-            if _mixed(match["value"]):
-                yield _held(kind, match["value"], match[0])
+        value = match["value"]
+        if _mixed(value) and not _SIMPLE.match(value) and not _PLACEHOLDER.search(value):
+            yield _held(_kind(match["name"]), value, match[0])
 
 
 def _matches(kind: str, expression: Pattern[str], text: str) -> Iterator[Secret]:
