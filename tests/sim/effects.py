@@ -145,7 +145,7 @@ class Effects:
             patience=self.rng.randrange(6) if manner == "slow" else 0,
         )
         if effect.tool in YIELDING:
-            effect.patience = self.rng.randrange(30 if effect.tool == TALK else 3)
+            effect.patience = self.rng.randrange(80 if effect.tool == TALK else 3)
             effect.manner = "fast" if effect.tool == TELL else manner
             number = (arguments(item) or {}).get("target", 0)
             effect.target = f"{effect.session}-{number}" if effect.tool == TELL else ""

@@ -55,5 +55,5 @@ def rules(seed: int, given: frozenset[str]) -> Rules:
         tools={name: one.traits for name, one in TOOLS.items()},
         dialect=rng.choice(DIALECTS) if "dialects" in given else Dialect(),
         compact_at=rng.choice((None, 150, 400, 1500)) if long else None,
-        budget=Budget(steps=rng.choice((None, None, 3, 6)) if long else None),
+        budget=Budget(steps=rng.choice((None, 2, 3, 6)) if long else None),
     )

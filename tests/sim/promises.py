@@ -207,9 +207,10 @@ class Ledger:
         turn = self.records.get(record.turn)
         if isinstance(turn, Prompt) and message_text(turn.items[0]) not in texts:
             raise Violation("P2", f"compaction {record.n} does not hold prompt {record.turn}")
-        for late in self._lates:
-            if late.n > self._asked_at and message_text(late.item) not in texts:
-                raise Violation("P2", f"compaction {record.n} does not hold late {late.n}")
+        came: list[Late | Note] = [*self._lates, *self._notes]
+        for one in came:
+            if one.n > self._asked_at and one.item and message_text(one.item) not in texts:
+                raise Violation("P2", f"compaction {record.n} does not hold record {one.n}")
 
     def _bound(self, record: Attempt) -> None:
         """P8: steps only grow, tries of one are limited, and so is what a turn may use."""
@@ -326,6 +327,7 @@ class Ledger:
         """Of every output its number, its call's word and its text, as they were issued."""
         self._starts: dict[int, int] = {}
         self._lates: list[Late] = []
+        self._notes: list[Note] = []
         self._ends: list[TurnEnd] = []
         self._repairs: list[Repair] = []
         self._tried: list[Repair] = []
@@ -395,14 +397,19 @@ class Ledger:
             case Compaction():
                 self._cut, self._heard = record.n, False
                 self._tried = []
-            case Note() if record.topic == COMMAND_ENDED:
-                self._believed.discard(record.text)
-            case Note() if record.topic == REOPENED:
-                self._answered.pop(record.turn, None)
+            case Note():
+                self._note(record)
             case Fork():
                 self._believed, self._shown = set(), {}
             case _:
                 pass
+
+    def _note(self, record: Note) -> None:
+        self._notes.append(record)
+        if record.topic == COMMAND_ENDED:
+            self._believed.discard(record.text)
+        elif record.topic == REOPENED:
+            self._answered.pop(record.turn, None)
 
     def _show(self, record: Output) -> None:
         """P2: of a command's output each byte is shown once."""

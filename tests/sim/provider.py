@@ -94,7 +94,9 @@ class Provider:
         """What it refuses of a history, until the history has changed."""
         self.tools = tuple(one for one in TOOLS if one not in YIELDING)
         if "yields" in kinds:
-            self.tools += (TALK,) * 5
+            self.tools += (TALK,) * 10
+        self._running: set[int] = set()
+        """Numbers of commands that were said to go on."""
         self._steps = 0
         self._count = 0
         self._call_ids: list[str] = []
@@ -174,7 +176,10 @@ class Provider:
         calls = 0
         if not self.calm and self._steps <= self.most:
             calls = rng.choice((0, 1, 1, 2, 3, 4))
-        running = _running(request) if "yields" in self.kinds else []
+            calls = max(calls, 1) if self._running else calls
+        if "yields" in self.kinds:
+            self._running |= _running(request)
+        running = sorted(self._running)
         groups += [[self._call(running)] for _ in range(calls)]
         if not calls or rng.random() < 0.3:
             said = message("assistant", self._word())
@@ -197,7 +202,7 @@ class Provider:
     def _call(self, running: Sequence[int] = ()) -> Item:
         """A call of any tool; `running` are commands that may be told something."""
         rng, word = self.rng, self._word()
-        name = TELL if running and rng.random() < 0.4 else rng.choice(self.tools)
+        name = TELL if running and rng.random() < 0.6 else rng.choice(self.tools)
         given: dict[str, Any] = {"token": word}
         if name == TELL:
             given["target"] = rng.choice(running) if running else 1
@@ -247,12 +252,12 @@ def _reasons(item: Item) -> bool:
     return item.get("type") in ("reasoning", "compaction") and bool(item.get("encrypted_content"))
 
 
-def _running(request: Request) -> list[int]:
+def _running(request: Request) -> set[int]:
     """The numbers of commands of which an output says that they go on."""
-    found: list[int] = []
+    found: set[int] = set()
     for item in request.input:
         if kind(item) in ("function_call_output", "message"):
             _, said, number = message_text(item).partition("; session ID ")
             if said and number.split()[0].isdecimal():
-                found.append(int(number.split()[0]))
+                found.add(int(number.split()[0]))
     return found

@@ -72,6 +72,8 @@ class World:
         kinds = plan.faults if plan.faults is not None else nature.kinds(plan.seed, self.rng)
         self._kinds = kinds
         self.steps = plan.steps if plan.steps is not None else self.rng.randint(40, 150)
+        if plan.steps is None and "yields" in kinds:
+            self.steps += 100  # a command that goes on has to be told something before it ends
         self.pace = {name: self.rng.choice((0.2, 1, 1, 5)) for name in PACED}
         self.rules = nature.rules(plan.seed, kinds)
         self.effects = Effects(self.rng)
@@ -223,7 +225,7 @@ class World:
         if phase in (Phase.CLOSED, Phase.BROKEN):
             return []
         idle = phase is Phase.IDLE
-        steps: list[Step] = [(0.05, "note", self._note)]
+        steps: list[Step] = [(0.3 if phase is Phase.COMPACTING else 0.05, "note", self._note)]
         if self._prompts < 4 + self.steps // 20 and (idle or "prompts" in self._kinds):
             steps.append((2 if idle else 0.1, "prompt", self._prompt))
         quiet = not agent.inbox and not agent.asked
