@@ -171,7 +171,9 @@ def _constant(_: str) -> None:
 def _clean(value: Any) -> Any:
     """Strings without lone surrogates, so that whoever gets them can encode them."""
     if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+        if value.isascii():
+            return value
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
         return [_clean(one) for one in value]
     if isinstance(value, dict):

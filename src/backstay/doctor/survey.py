@@ -12,7 +12,7 @@ from backstay.doctor.checks import Examination, examine
 from backstay.doctor.findings import Findings
 from backstay.doctor.rollout import find_rollouts, is_rollout, thread_id
 from backstay.doctor.salvage import Salvaged, salvage
-from backstay.errors import StorageError, UnknownSession
+from backstay.errors import StorageError, UsageError
 from backstay.journal import PosixDisk, holder, journal_path, lock_path
 from backstay.journal.ids import is_id
 from backstay.journal.sessions import folders
@@ -86,7 +86,7 @@ def places(home: str, codex_home: str) -> list[Place]:
 
 
 def named(words: Sequence[str], home: str, codex_home: str) -> list[Place]:
-    """The sessions that files, folders and ids name. Raises `UnknownSession`."""
+    """The sessions that files, folders and ids name. Raises `UsageError`."""
     found: dict[Place, None] = {}
     every: list[Place] | None = None
     for word in words:
@@ -96,7 +96,7 @@ def named(words: Sequence[str], home: str, codex_home: str) -> list[Place]:
             every = every if every is not None else places(home, codex_home)
             here = [one for one in every if _is_named(one, word.lower())]
         if not here:
-            raise UnknownSession(
+            raise UsageError(
                 f"there is no session {word}: give a file, a folder, or an id "
                 f"(its first {SHORTEST} characters are enough)"
             )
