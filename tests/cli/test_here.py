@@ -8,6 +8,7 @@ import pytest
 
 from backstay.cli.here import MOST, Standing, lines
 from backstay.cli.terminal import Style, columns
+from backstay.core.record import TurnEnd
 from backstay.journal import PosixDisk, lock_path
 from backstay.journal.sessions import Entry
 from tests.cli.command import Command
@@ -73,6 +74,19 @@ def test_there_are_at_most_a_handful(command: Command) -> None:
     for day in range(1, MOST + 3):
         cut(command, f"number {day}", day)
     assert len(rows(command)) == MOST
+
+
+def test_what_failed_comes_behind_what_was_cut(command: Command) -> None:
+    """And only for a day: whoever saw it fail knows of it."""
+    now = time.time()
+    cut(command, "cut long ago", 1)
+    for ago in (3600, 2 * 86_400):
+        failed = [*turn(2, f"failed {ago}")[:-1], TurnEnd(n=9, turn=2, outcome="failed")]
+        put(command.home, [head(str(command.cwd)), *failed], 2, now - ago)
+    assert [line[3:5] + line[-1:] for line in rows(command)] == [
+        ["cut", "2025-10-09", "ago"],
+        ["failed", time.strftime("%H:%M", time.localtime(now - 3598)), "3600"],
+    ]
 
 
 def test_where_nothing_can_be_found_out_nothing_is_said(command: Command, tmp_path: Path) -> None:

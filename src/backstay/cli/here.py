@@ -22,6 +22,7 @@ MOST: Final = 5
 """Sessions that are named."""
 _LOOKED_AT: Final = 200
 """Sessions of any folder that are looked at, the newest ones."""
+_KNOWN: Final = ("failed", "interrupted")
 _RECENT: Final = 24 * 3600.0
 """Seconds for which a turn that failed or was interrupted is worth a word."""
 
@@ -37,15 +38,19 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 def standing(home: str, cwd: str, now: float) -> list[Standing]:
-    """The sessions of a folder that need somebody, the last active first."""
-    found = []
+    """The sessions of a folder that need somebody, the last active first.
+
+    Turns that failed or were interrupted come behind the others: their users know of them.
+    """
+    urgent: list[Standing] = []
+    others: list[Standing] = []
     for entry in newest(PosixDisk(), home, cwd, _LOOKED_AT):
         one = _standing(entry, now)
         if one is not None:
-            found.append(one)
-        if len(found) == MOST:
+            (others if one.state in _KNOWN else urgent).append(one)
+        if len(urgent) == MOST:
             break
-    return found
+    return [*urgent, *others][:MOST]
 
 
 def lines(found: Sequence[Standing], every: Sequence[str], width: int, looks: Style) -> list[str]:
@@ -83,7 +88,7 @@ def _standing(entry: Entry, now: float) -> Standing | None:
     more = [f"{letters} prompt{'s' * (letters > 1)} waiting"] if letters else []
     more += [f"{alive} command{'s' * (alive > 1)} alive"] if alive else []
     recent = now - entry.active < _RECENT
-    if entry.ended == "cut" or (recent and entry.ended in ("failed", "interrupted")):
+    if entry.ended == "cut" or (recent and entry.ended in _KNOWN):
         return Standing(entry, ", ".join([entry.ended, *more]), "continue")
     return Standing(entry, ", ".join(more), "resume") if more else None
 

@@ -83,6 +83,9 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("BACKSTAY_DEBUG"):
             raise
+        if _is_gone(error):
+            _complain("this folder is gone: change to another one")
+            return _flushed(2)
         _complain(
             f"an error of Backstay's own: {type(error).__name__}: {error} "
             "(BACKSTAY_DEBUG=1 shows where)"
@@ -114,6 +117,10 @@ def _dispatch(argv: Sequence[str]) -> int:
     names = [usage.split()[0] for usage, _ in COMMANDS]
     near = nearest(command, names)
     hint = f"did you mean {near}?" if near else "backstay --help lists the commands"
+    if command.startswith("-"):
+        hint = "flags stand behind the command, as in backstay exec -m MODEL"
+    elif " " in command:
+        hint = "a prompt stands behind exec, as in backstay exec PROMPT"
     raise UsageError(f"there is no command {command!r}: {hint}")
 
 
@@ -200,7 +207,7 @@ def _short(width: int) -> str:
     return "\n".join(
         (
             fitted("Backstay, a coding agent whose sessions survive everything.\n", width),
-            columns(SHORT, width),
+            columns(SHORT, width, 30),
             "backstay --help has the other commands.\n",
         )
     )
@@ -215,6 +222,16 @@ def _complain(message: str) -> None:
         print(f"backstay: {text}", file=sys.stderr)
     except (OSError, ValueError, UnicodeError):
         pass
+
+
+def _is_gone(error: Exception) -> bool:
+    """Whether the folder that this was started in was removed: then nothing can be found."""
+    if isinstance(error, FileNotFoundError):
+        try:
+            os.getcwd()
+        except FileNotFoundError:
+            return True
+    return False
 
 
 def _flushed(code: int) -> int:

@@ -7,6 +7,7 @@ import sys
 from backstay.errors import UsageError
 from backstay.runtime.skills import BESIDE
 
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _PATIENCE = 1.0
 """Seconds of silence on stdin before a person is told what is being waited for."""
 
@@ -28,7 +29,7 @@ def read_prompt(argument: str | None, *, optional: bool) -> str:
             raise UsageError("the prompt on stdin is empty")
         return text if text.strip() else ""
     if not argument.strip():
-        raise UsageError("the prompt is empty")
+        raise UsageError("the prompt is empty: say what is to be done")
     beside = "" if terminal else _stdin("more input")
     if not beside.strip():
         return argument
@@ -49,10 +50,13 @@ def _stdin(what: str) -> str:
             chunks.append(chunk)
     except OSError as error:
         raise UsageError(f"stdin can't be read: {error.strerror}") from None
-    return _decoded(b"".join(chunks))
+    raw = b"".join(chunks)
+    if b"\0" in raw and not raw.startswith(_UTF16):
+        raise UsageError(f"{what} on stdin is no text: it holds NUL bytes")
+    return _decoded(raw)
 
 
 def _decoded(raw: bytes) -> str:
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if raw.startswith(_UTF16):
         return raw.decode("utf-16", "replace")
     return raw.decode("utf-8-sig", "replace")

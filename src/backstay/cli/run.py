@@ -83,6 +83,8 @@ class _Conversation:
         self._session: Session | None = None
         self._local_model = ""
         self._reasoning = True
+        self._key_from = ""
+        """The variable that the provider's key is in, where a block names one."""
         self._settings = self._configure()
         _check_output(asked.output)
         self._schema = _schema(asked.schema)
@@ -157,6 +159,8 @@ class _Conversation:
         home = default_home(os.environ)
         loaded = self._load(home, cwd)
         self._reasoning = not loaded.configuration.hide_agent_reasoning
+        table = loaded.providers.get(loaded.configuration.model_provider)
+        self._key_from = table.env_key if table else ""
         mode = asked.sandbox or loaded.configuration.sandbox_mode or "workspace-write"
         if mode == "read-only":
             raise UsageError(
@@ -313,7 +317,8 @@ class _Conversation:
         if self._asked.action == "compact" and ended.outcome == "nothing":
             self._say(ended.reason)
             return 0
-        self._face.ended(last, lines, self._again())
+        hint = self._hint(last)
+        self._face.ended(last, lines, "\n".join(filter(None, (hint, self._again()))))
         answer = self._face.answer if self._answer is None else self._answer
         code = _CODES.get(ended.outcome, self._signals.code)
         if ended.outcome == "nothing":
@@ -321,10 +326,19 @@ class _Conversation:
         elif ended.outcome == "completed" and self._asked.output:
             code = self._write_answer(answer)
         elif code and self._asked.json:
-            self._say("; ".join(filter(None, (f"backstay: {ended.reason}", self._again()))))
+            said = (f"backstay: {ended.reason}", hint, self._again())
+            self._say("; ".join(filter(None, said)))
         if ended.mismatch:
             self._say(f"backstay: the answer does not match its schema: {ended.mismatch}")
         return code or int(bool(ended.mismatch))
+
+    def _hint(self, ended: Finished) -> str:
+        """What a person can do about a provider that refuses or can't be reached; else ""."""
+        if ended.outcome != "failed":
+            return ""
+        from backstay.cli.hints import hint
+
+        return hint(ended, self._settings.provider, self._settings.model, self._key_from)
 
     def _failed(self, message: str) -> None:
         """What was begun is still there: say where."""
@@ -385,7 +399,8 @@ def _folder(named: str) -> str:
     """The folder to work in, absolute. Raises `UsageError`."""
     path = os.path.abspath(os.path.expanduser(named or "."))
     if not os.path.isdir(path):
-        raise UsageError(f"-C {named}: there is no such folder")
+        why = "it is no folder" if os.path.exists(path) else "there is no such folder"
+        raise UsageError(f"-C {named}: {why}")
     return path
 
 

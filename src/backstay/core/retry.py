@@ -90,7 +90,9 @@ def patience(outcome: Outcome, tries: int, policy: Policy, roll: float) -> Again
     request = outcome.kind in ("refused", "unreachable")
     limit = policy.request_retries if request else policy.stream_retries
     if tries > limit:
-        return GiveUp(f"{explain(outcome)} (gave up after {limit} retries)")
+        return GiveUp(
+            f"{explain(outcome)} (gave up after {limit} {'retry' if limit == 1 else 'retries'})"
+        )
     asked = outcome.retry_after
     if asked is not None and asked > policy.longest_asked:
         return GiveUp(f"{explain(outcome)} (asked to wait for {asked:.0f} s; try again later)")

@@ -191,7 +191,10 @@ def _openai(loaded: Loaded, table: ProviderTable, environ: Mapping[str, str]) ->
     if table.env_key:
         key = environ.get(table.env_key, "").strip()
     if not key and not url:
-        raise UsageError("no API key: set OPENAI_API_KEY, or choose another model_provider")
+        raise UsageError(
+            "no API key: set OPENAI_API_KEY, or choose another provider "
+            "(-c model_provider=NAME, or --oss for a local one)"
+        )
     return _provider(loaded, "openai", table, url or OPENAI, key)
 
 
