@@ -352,7 +352,10 @@ class WriteStdin(Plain):
             return failed("write_stdin takes `chars` as a string.")
         child = effects.read_child(self._shell.commands.folder_of(target))
         if child is None:
-            return failed(f"There is no command with session ID {int(number)}.")
+            return failed(
+                f"There is no command with session ID {int(number)}. "
+                "To run a command, call exec_command."
+            )
         if chars and not child.tty:
             return failed(
                 f"Nothing was written: command {int(number)} has no terminal, its stdin is empty. "
