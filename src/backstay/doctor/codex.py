@@ -14,7 +14,7 @@ from backstay.core.items import Item, kind, message, message_text
 from backstay.doctor.carry import Carrier, End
 from backstay.doctor.lines import lines
 from backstay.doctor.rollout import Entry, entries, thread_id
-from backstay.doctor.tidy import is_prompt, is_sent
+from backstay.doctor.tidy import PASSTHROUGH, is_prompt, is_sent
 
 Find = Callable[[str], str]
 """Gives the path of the rollout of a thread, "" where it is not there."""
@@ -159,6 +159,8 @@ class _Reading:
             return
         if is_prompt(item):
             self._said.append(message_text(item))
+        if kind(item) != "message":
+            item = {name: value for name, value in item.items() if name != PASSTHROUGH}
         self._into.item(item)
 
     def _settings(self, payload: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from backstay.core.items import (
     CLIENT_CALLS,
     OUTPUTS,
+    SERVER_CALLS,
     Item,
     call_id,
     is_call,
@@ -41,9 +42,21 @@ _OPENINGS: Final = (
     "another language model started to solve this problem and produced a summary",
 )
 """How what an agent tells its model in the user's name begins, in lower case."""
-_NOT_SENT: Final = frozenset({"ghost_snapshot", "compaction_trigger", "other"})
-"""Items of Codex's own that it sends to no provider."""
-_PASSTHROUGH: Final = "internal_chat_message_metadata_passthrough"
+_SENT: Final = frozenset(
+    {
+        "reasoning",
+        "agent_message",
+        "compaction",
+        "compaction_summary",
+        "context_compaction",
+        *CLIENT_CALLS,
+        *OUTPUTS,
+        *SERVER_CALLS,
+    }
+)
+"""Types of items that agents send; what Codex keeps for itself (`ghost_snapshot`) is none."""
+PASSTHROUGH: Final = "internal_chat_message_metadata_passthrough"
+"""A field of items in Codex's files that it takes out of what it sends."""
 _PLAIN: Final = frozenset({"function_call", "custom_tool_call"})
 _GONE: Final = "the history that holds it was shortened"
 
@@ -52,7 +65,7 @@ def is_prompt(item: Item) -> bool:
     """Whether a message holds a user's own words, and not only what an agent put there."""
     if kind(item) != "message" or item.get("role") != "user":
         return False
-    passed = item.get(_PASSTHROUGH)
+    passed = item.get(PASSTHROUGH)
     kinds = passed.get("content_item_kinds") if isinstance(passed, dict) else None
     if isinstance(kinds, list) and kinds and not any(map(_is_own, kinds)):
         return False
@@ -77,7 +90,7 @@ def is_sent(item: Item) -> bool:
     """Whether an item is one that an agent sends to a provider at all."""
     if kind(item) == "message":
         return item.get("role") in ("user", "assistant", "developer")
-    return kind(item) not in _NOT_SENT
+    return kind(item) in _SENT
 
 
 def same_call(one: Item, other: Item) -> bool:

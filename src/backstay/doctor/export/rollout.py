@@ -192,7 +192,7 @@ class _Rollout:
     def _begin(self, prompt: Prompt) -> Iterator[Line]:
         self._turn, self._over, self._said = prompt.n, False, ""
         ident = self._turn_id()
-        started = {"type": "task_started", "turn_id": ident, "root_turn_id": ident}
+        started: JSON = {"type": "task_started", "turn_id": ident, "root_turn_id": ident}
         started |= {"started_at": int(self._at), "collaboration_mode_kind": "default"}
         yield self._at, "event_msg", started
         yield self._at, "turn_context", self._context()
@@ -218,20 +218,13 @@ class _Rollout:
             return
         self._over = True
         ident = self._turn_id()
-        at = int(turn.end.t or self._at)
+        at = turn.end.t or self._at
+        done: JSON = {"turn_id": ident, "root_turn_id": ident, "completed_at": int(at)}
         if turn.end.outcome == "completed":
-            done: JSON = {
-                "type": "task_complete",
-                "turn_id": ident,
-                "last_agent_message": self._said,
-            }
+            done |= {"type": "task_complete", "last_agent_message": self._said}
         else:
-            done = {"type": "turn_aborted", "turn_id": ident, "reason": "interrupted"}
-        yield (
-            turn.end.t or self._at,
-            "event_msg",
-            done | {"root_turn_id": ident, "completed_at": at},
-        )
+            done |= {"type": "turn_aborted", "reason": "interrupted"}
+        yield at, "event_msg", done
 
     def _compacted(self, record: Compaction) -> Iterator[Line]:
         self._windows += 1
