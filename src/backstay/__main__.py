@@ -1,8 +1,6 @@
 """`python -m backstay`: the same as the console script."""
 
-import sys
-
-from backstay.cli.main import main
+from backstay.cli.main import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

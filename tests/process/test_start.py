@@ -92,3 +92,17 @@ def test_what_the_first_request_needs_not_comes_later(name: str) -> None:
 def test_nothing_that_comes_later_is_loaded(loaded: set[str]) -> None:
     """Nor does anything bring it in that is not counted as ours."""
     assert loaded & {*LATER} == set()
+
+
+def test_a_thread_that_is_left_does_not_hold_up_the_end(bench: Bench) -> None:
+    """Nor can one abort the process while the interpreter is taken down: it is not."""
+    program = (
+        "import threading, time, sys\n"
+        "threading.Thread(target=time.sleep, args=(600,)).start()\n"
+        "sys.argv = ['backstay', 'exec', '-m', 'm', '--yolo', 'go']\n"
+        "from backstay.cli.main import run\n"
+        "run()\n"
+    )
+    bench.serve(response(message("done")))
+    done = bench.start(program=program).end()
+    assert (done.code, done.out) == (0, "done\n")

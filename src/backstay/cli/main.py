@@ -1,8 +1,10 @@
 """The entry point of the console script: picks the command and turns errors into exit codes."""
 
+import atexit
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from backstay import __version__
 from backstay.errors import BackstayError, UsageError
@@ -65,6 +67,19 @@ CODES = (
     ("4", "the disk refused"),
     ("130, 143, 129", "interrupted: Ctrl-C, SIGTERM, SIGHUP"),
 )
+
+
+def run() -> NoReturn:
+    """The console script: one command line, and the end of the process.
+
+    The threads of the HTTP library may still run, and one that comes to Python while the interpreter
+    is taken down aborts the process: a turn that is complete would exit with 134.
+    """
+    code = main()
+    if "pyreqwest" not in sys.modules:
+        sys.exit(code)
+    atexit._run_exitfuncs()  # noqa: SLF001 - what would run next, without what follows it
+    os._exit(_flushed(code))
 
 
 def main(argv: list[str] | None = None) -> int:
