@@ -13,6 +13,10 @@ from tests.processes import end_processes_of
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+# The size of the tester's terminal, where it is exported, is not what a test's processes see.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=50, print_blob=True)
 settings.register_profile("deep", deadline=None, max_examples=2000, print_blob=True)
 settings.load_profile("deep" if os.environ.get("BACKSTAY_DEEP") else "ci")

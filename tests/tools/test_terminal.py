@@ -26,7 +26,9 @@ class Talk:
     """A model's side: one command, and what is typed into its terminal."""
 
     def __init__(self, folder: Path) -> None:
-        inherited = {**os.environ, "HOME": str(folder), "PS1": "$ ", "INPUTRC": os.devnull}
+        own = {"HOME": str(folder), "PS1": "$ ", "INPUTRC": os.devnull}
+        own |= {"LINES": "24", "COLUMNS": "80"}  # as some shells export them
+        inherited = {**os.environ, **own}
         self.commands = Commands(str(folder))
         self._shared = Shell(
             self.commands, "s", str(folder), shell.environment(inherited, frozenset())

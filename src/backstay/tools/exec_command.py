@@ -250,7 +250,7 @@ class ExecCommand(Plain):
                 invocation.effect,
                 [*argv, "-c", cmd],
                 cwd=os.path.join(self._shell.cwd, workdir),
-                env={**self._shell.environ, **(shell.TERMINAL if tty else {})},
+                env=shell.with_terminal(self._shell.environ) if tty else self._shell.environ,
                 limit=self._limit,
                 tty=tty,
             )
@@ -352,10 +352,10 @@ class WriteStdin(Plain):
             return failed("write_stdin takes `chars` as a string.")
         child = effects.read_child(self._shell.commands.folder_of(target))
         if child is None:
-            return failed(
-                f"There is no command with session ID {int(number)}. "
-                "To run a command, call exec_command."
+            hint = (
+                "To run a command, call exec_command." if chars else "Nothing is left to wait for."
             )
+            return failed(f"There is no command with session ID {int(number)}. {hint}")
         if chars and not child.tty:
             return failed(
                 f"Nothing was written: command {int(number)} has no terminal, its stdin is empty. "

@@ -37,8 +37,10 @@ QUIET: Final = {
     "GH_PAGER": "cat",
 }
 """What makes programs print for a reader that is no terminal, and for one that has no pager."""
-TERMINAL: Final = {"TERM": "xterm-256color"}
+_TERMINAL: Final = {"TERM": "xterm-256color"}
 """What a program may expect of a terminal of ours; nobody answers what it asks it."""
+_OF_THE_USERS: Final = ("LINES", "COLUMNS")
+"""The size of the terminal that the agent runs in, where a shell exports it."""
 
 _NO_TERMINAL: Final = (
     "not a terminal",
@@ -66,6 +68,12 @@ def environment(inherited: Mapping[str, str], hidden: frozenset[str]) -> dict[st
     """What a command inherits: everything but the provider's keys, and quiet output."""
     kept = {name: value for name, value in inherited.items() if name not in hidden}
     return kept | QUIET
+
+
+def with_terminal(environ: Mapping[str, str]) -> dict[str, str]:
+    """The same for a command that has a terminal of its own, whose size it can ask for."""
+    kept = {name: value for name, value in environ.items() if name not in _OF_THE_USERS}
+    return kept | _TERMINAL
 
 
 def milliseconds(value: Any, default: int = DEFAULT_YIELD, longest: int = LONGEST_YIELD) -> float:
