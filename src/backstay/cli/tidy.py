@@ -16,6 +16,7 @@ from backstay.journal.label import Label, read_label, title_of, write_label
 from backstay.journal.removal import Swept, is_at_work
 from backstay.journal.removal import delete as remove
 from backstay.journal.sessions import folders, read_entry
+from backstay.runtime.forking import watched_disk
 
 
 def rename(_: Given, words: list[str], home: str) -> int:
@@ -60,7 +61,7 @@ def delete(given: Given, words: list[str], home: str) -> int:
     deleted = []
     try:
         for folder in chosen:
-            forks = remove(PosixDisk(), home, folder, time.time)
+            forks = remove(watched_disk(), home, folder, time.time)
             deleted.append(_id(folder))
             shared = f"; {len(forks)} forks of it keep what they shared with it" if forks else ""
             print(f"deleted {_id(folder)}{shared}", file=sys.stderr)

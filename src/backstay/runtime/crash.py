@@ -9,14 +9,16 @@ import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from backstay.core.commands import Request
 from backstay.core.events import Evidence, Result
 from backstay.core.record import Known, Start
 from backstay.core.stream import StreamEvent
 from backstay.errors import UsageError
-from backstay.journal import Journal
+from backstay.journal import Disk, Journal
+from backstay.journal.inbox import Letter
+from backstay.runtime.letters import Letters
 from backstay.tools.commands import AlreadyClaimed, Commands, Ended, Refused, Started
 from backstay.tools.effects import Written
 from backstay.tools.tool import Invocation, Tool
@@ -84,6 +86,16 @@ class Points:
 
         return watched
 
+    def letters(
+        self, folder: str, take: Callable[[Letter], None], notice: Callable[[str], None]
+    ) -> "WatchedLetters":
+        """A session's inbox, with points around what is done with a letter."""
+        return WatchedLetters(self, folder, take, notice)
+
+    def disk(self, disk: Disk) -> Disk:
+        """The same, with a point before each call that may change it."""
+        return cast("Disk", WatchedDisk(self, disk))
+
     def tools(self, tools: Mapping[str, Tool]) -> dict[str, Tool]:
         """The same, with points around all that they do."""
         return {name: WatchedTool(self, tool) for name, tool in tools.items()}
@@ -145,6 +157,46 @@ class WatchedCommands(Commands):
         ended = await super().end()
         self._points.reached("after-end")
         return ended
+
+
+class WatchedLetters(Letters):
+    """Letters with points around taking one and around removing it."""
+
+    def __init__(
+        self,
+        points: Points,
+        folder: str,
+        take: Callable[[Letter], None],
+        notice: Callable[[str], None],
+    ) -> None:
+        self._points = points
+
+        def taken(letter: Letter) -> None:
+            points.reached("before-letter")
+            take(letter)
+            points.reached("after-letter")
+
+        super().__init__(folder, taken, notice)
+
+    def done(self, letter: str) -> None:
+        self._points.reached("before-discard")
+        super().done(letter)
+        self._points.reached("after-discard")
+
+
+class WatchedDisk:
+    """A disk with a point before each call that changes names: of forking and deleting."""
+
+    _CHANGES = ("mkdir", "create", "append_to", "rename", "unlink", "sync_directory", "touch")
+
+    def __init__(self, points: Points, disk: Disk) -> None:
+        self._points = points
+        self._disk = disk
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._CHANGES:
+            self._points.reached(f"before-disk:{name}")
+        return getattr(self._disk, name)
 
 
 class WatchedTool:

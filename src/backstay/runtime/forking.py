@@ -3,7 +3,7 @@
 import os
 import time
 
-from backstay.journal import PosixDisk, uuid7
+from backstay.journal import Disk, PosixDisk, uuid7
 from backstay.journal.fork import Forked, fork
 from backstay.journal.sessions import find
 
@@ -14,7 +14,17 @@ def make_fork(home: str, name: str, turn: int | None = None) -> Forked:
     `turn` counts from 1; without it, behind the last turn that has ended. Raises `UnknownSession`,
     `EmptySession`, `NewerFormat`, `UsageError` for a turn that is not there, `StorageError`.
     """
-    disk = PosixDisk()
+    disk = watched_disk()
     folder = find(disk, home, name)
     session = uuid7(time.time(), os.urandom(10))
     return fork(disk, folder, session, time.time, turn=turn)
+
+
+def watched_disk() -> Disk:
+    """The disk on which sessions are forked and deleted, with crash points where a test wants them."""
+    wanted = os.environ.get("BACKSTAY_CRASH")
+    if not wanted:
+        return PosixDisk()
+    from backstay.runtime.crash import Points
+
+    return Points(wanted).disk(PosixDisk())

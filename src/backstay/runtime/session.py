@@ -101,7 +101,8 @@ class Session:
         self._resumed: asyncio.Future[Ended] | None = None
         self._compacted: asyncio.Future[Ended] | None = None
         self._closed = False
-        self._letters = Letters(self.folder, self._take_letter, self._notice)
+        letters = points.letters if points else Letters
+        self._letters = letters(self.folder, self._take_letter, self._notice)
         self._others: list[Ended] = []
         """Ends of turns that nobody here asked for, and that nobody was told yet."""
         self._next: asyncio.Future[Ended] | None = None
