@@ -36,7 +36,7 @@ from tests import api
 from tests.conftest import REPOSITORY
 from tests.sim import draw
 
-PAGES: Final = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")])
+PAGES: Final = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
 README: Final = (REPOSITORY / "README.md").read_text()
 CONFIGURATION: Final = (REPOSITORY / "docs" / "configuration.md").read_text()
 PROVIDERS: Final = (REPOSITORY / "docs" / "providers.md").read_text()
