@@ -155,3 +155,20 @@ def test_continue_finishes_the_newest_cut_turn_of_the_folder(bench: Bench) -> No
     assert (ended.code, ended.out) == (0, "done\n"), ended.err
     assert len(bench.sent()) == 2
     bench.check()
+
+
+def test_what_was_found_is_said_before_the_session_goes_on(bench: Bench) -> None:
+    """The line behind the session's name; then the call, with what became of it."""
+    bench.serve(bench.held(bench.command("one", "sleep 0.2")), response(message("done")))
+    agent = bench.exec("a prompt")
+    bench.wait(lambda: bench.runs("one"), "the command runs")
+    agent.kill()
+    bench.wait(lambda: bench.runs("one-end"), "the command has ended")
+    resumed = bench.resume().end()
+    _, cut, call, *_ = resumed.err.splitlines()
+    assert cut.startswith(
+        "the session was cut: its agent ended in the middle of a turn, 1 call had"
+    )
+    assert call.startswith("$ echo one")
+    assert call.endswith(("(it had ended; its output is recovered)", "taken over)"))
+    assert resumed.out == "done\n"

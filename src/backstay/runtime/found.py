@@ -3,7 +3,18 @@
 import time
 from collections.abc import Sequence
 
-from backstay.core.record import AnyRecord, Call, Fork, Late, Note, Output, Repair, Session, TurnEnd
+from backstay.core.record import (
+    AnyRecord,
+    Call,
+    Fork,
+    Late,
+    Note,
+    Output,
+    Repair,
+    Session,
+    TurnEnd,
+    Unknown,
+)
 
 
 def cut(records: Sequence[AnyRecord]) -> str:
@@ -14,7 +25,8 @@ def cut(records: Sequence[AnyRecord]) -> str:
     calls = {one.n for one in records if isinstance(one, Call)}
     calls -= {one.call for one in records if isinstance(one, Output)}
     left = f", {len(calls)} call{'s' * (len(calls) > 1)} had no output yet" if calls else ""
-    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(telling[-1].t))
+    heard = max((one.t for one in records if not isinstance(one, Unknown)), default=0.0)
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(heard))
     return (
         f"the session was cut: its agent ended in the middle of a turn{left} (last heard of {at})"
     )
