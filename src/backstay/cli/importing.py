@@ -39,7 +39,7 @@ usage: backstay import codex PATH|ID... [--from CODEX_HOME]
 
 Make sessions of Backstay out of sessions of other agents, damaged ones too; the
 other agent's files are only read. The ids go to stdout, what there is to say to
-stderr. What was imported before is not imported again unless it has grown.
+stderr. What was imported before is not imported again unless it has changed.
 """,
     options=OPTIONS,
 )
@@ -79,6 +79,41 @@ def _codex(given: Given, names: list[str]) -> int:
     return _bring(given, paths, comings)
 
 
+def _claude(given: Given, names: list[str]) -> int:
+    from backstay.doctor.bringing import from_claude
+    from backstay.doctor.claude import transcripts
+
+    home = (
+        given.last("from") or os.environ.get("CLAUDE_CONFIG_DIR") or os.path.expanduser("~/.claude")
+    )
+    known = transcripts(home)
+    paths = [_transcript(known, name, home) for name in names] or known
+    if not paths:
+        raise UnknownSession(f"there are no sessions in {home}: --from names Claude Code's folder")
+    return _bring(given, paths, lambda path: [from_claude(path)])
+
+
+def _transcript(known: list[str], name: str, home: str) -> str:
+    """The transcript that is meant: a path, an id or the beginning of one."""
+    if os.sep in name or name.endswith(".jsonl") or os.path.isfile(name):
+        return name
+    long = len(name) >= SHORTEST_PREFIX
+    found = [path for path in known if long and os.path.basename(path).startswith(name)]
+    if not found:
+        raise UnknownSession(f"no session {name} of Claude Code in {home}, and no such file")
+    if len(found) > 1:
+        raise UsageError(f"{len(found)} sessions begin with {name}: give more of the id")
+    return found[0]
+
+
+def _agents_sdk(given: Given, names: list[str]) -> int:
+    from backstay.doctor.bringing import from_agents_sdk
+
+    if given.has("all") or given.has("from"):
+        raise UsageError("import agents-sdk: name the SQLite file; --session picks one of it")
+    return _bring(given, names, lambda path: from_agents_sdk(path, given.all("session")))
+
+
 def _named(rollouts: "Rollouts", name: str) -> str:
     """The rollout that is meant: a path, an id or the beginning of one."""
     if os.sep in name or name.endswith(".jsonl") or os.path.isfile(name):
@@ -97,7 +132,12 @@ def _bundle(given: Given, names: list[str]) -> int:
     return bundle(given, names)
 
 
-_SORTS: Final[dict[str, Callable[[Given, list[str]], int]]] = {"codex": _codex, "bundle": _bundle}
+_SORTS: Final[dict[str, Callable[[Given, list[str]], int]]] = {
+    "codex": _codex,
+    "claude": _claude,
+    "agents-sdk": _agents_sdk,
+    "bundle": _bundle,
+}
 
 
 # What they share

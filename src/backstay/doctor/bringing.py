@@ -6,11 +6,12 @@ outside of the home.
 
 import os
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from backstay.core.record import Imported
-from backstay.doctor import codex
+from backstay.doctor import claude, codex
 from backstay.doctor.carry import Carrier
 from backstay.doctor.endings import endings
 from backstay.doctor.landing import Earlier, digest_of, earlier, is_whole, land
@@ -18,6 +19,9 @@ from backstay.doctor.rollout import find_rollouts, thread_id
 from backstay.errors import EmptySession, StorageError
 from backstay.journal import Disk, uuid7
 from backstay.journal.label import LONGEST_TITLE, Label, title_of, write_label
+
+if TYPE_CHECKING:
+    from backstay.doctor import agents_sdk
 
 _DAY = 86_400.0
 
@@ -211,3 +215,81 @@ def _notes(found: codex.About) -> list[str]:
         turns = f"{found.rolled_back} turn{'' if found.rolled_back == 1 else 's'}"
         notes.append(f"{turns} had been rolled back and are left out")
     return notes
+
+
+# Claude Code
+
+
+def from_claude(path: str) -> Coming:
+    """A transcript. Raises `EmptySession` where it holds no conversation, `StorageError`."""
+    if not os.path.isfile(path):
+        raise StorageError(f"{path} is no file")
+    found = claude.about(path)
+    if not found.chosen:
+        raise EmptySession(f"{path}: there is no conversation in it")
+    ident = os.path.basename(path).removesuffix(".jsonl")
+
+    def run(carrier: Carrier) -> Iterator[float]:
+        yield from claude.carry(path, found, carrier)
+        carrier.end({})
+        yield found.ended
+
+    notes = []
+    if found.damaged:
+        notes.append(f"{found.damaged} line{'' if found.damaged == 1 else 's'} can't be read")
+    if found.branches:
+        notes.append(f"{found.branches} lines of other branches are left out")
+    if found.side:
+        notes.append(f"{found.side} lines of sub-agents are left out")
+    return Coming(
+        source=Imported("claude", ident, digest_of(path)),
+        cwd=found.cwd,
+        began=found.began,
+        ended=found.ended,
+        run=run,
+        title=found.title,
+        notes=notes,
+    )
+
+
+# The Agents SDK
+
+
+def from_agents_sdk(path: str, wanted: list[str]) -> list[Coming]:
+    """The sessions of a file, or those that are `wanted`.
+
+    Raises `EmptySession` without any, `SessionError` for another sort of file, `StorageError`.
+    """
+    from backstay.doctor import agents_sdk
+
+    found = agents_sdk.sessions(path, wanted)
+    missing = [name for name in wanted if all(one.name != name for one in found)]
+    if missing or not found:
+        what = f"no session {missing[0]}" if missing else "no session"
+        raise EmptySession(f"{path}: there is {what} in it")
+    return [_of_sdk(one) for one in found]
+
+
+def _of_sdk(kept: "agents_sdk.Kept") -> Coming:
+    from backstay.doctor import agents_sdk
+
+    def run(carrier: Carrier) -> Iterator[float]:
+        yield from agents_sdk.carry(kept, carrier)
+        carrier.end({})
+        yield kept.rows[-1].at
+
+    unread = sum(agents_sdk.item_of(row.data) is None for row in kept.rows)
+    notes = []
+    if unread:
+        notes.append(f"{unread} of {len(kept.rows)} messages are damaged or encrypted")
+    if kept.gap:
+        notes.append("the database is damaged: what SQLite could still read is there")
+    return Coming(
+        source=Imported("agents-sdk", kept.name, kept.digest),
+        cwd="",
+        began=kept.rows[0].at,
+        ended=kept.rows[-1].at,
+        run=run,
+        title=kept.name,
+        notes=notes,
+    )
