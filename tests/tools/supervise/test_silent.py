@@ -162,9 +162,9 @@ async def appeared(path: str) -> None:
 def test_adopted_from_a_supervisor_that_is_ending(session: Session) -> None:
     """An agent that comes back while the dead-man line ends the command gets its true end (P3)."""
     told = os.path.join(session.folder, "told")
-    cmd = f"echo x; trap ': > {told}; sleep 9 & wait; sleep 9 & wait; echo bye; exit 3' TERM; "
+    cmd = f"trap ': > {told}; sleep 9 & wait; sleep 9 & wait; echo bye; exit 3' TERM; echo x; "
     cmd += "while :; do sleep 0.05; done"
-    agent_killed_while_running(session, session.effect("4"), cmd, 0.2)
+    agent_killed_while_running(session, session.effect("4"), cmd, 2.0)  # the trap is set by then
 
     async def main() -> Result:
         await appeared(told)
