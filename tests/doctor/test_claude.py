@@ -69,7 +69,8 @@ def shape(items: list[JSON]) -> list[str]:
     for item in items:
         content = item.get("content")
         words = content[0].get("text", content[0]["type"]) if isinstance(content, list) else ""
-        found.append(item.get("role", item["type"]) + (f": {words}" if words else ""))
+        who = str(item.get("role", item["type"]))
+        found.append(f"{who}: {words}" if words else who)
     return found
 
 
