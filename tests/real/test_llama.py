@@ -4,9 +4,10 @@ docs/local-models.md says how to get one. A small model does not always do as it
 words its prompt in several ways, and asserts only what is the agent's part.
 """
 
+import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,17 +18,16 @@ from tests.real.llama import Real, serving
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(3600)]
 
-ECHO = (
-    "Run this shell command: echo hello | tee -a note.txt",
-    "Use the tool exec_command with cmd: echo hello | tee -a note.txt",
-    "Call exec_command once. cmd is `echo hello | tee -a note.txt`. When it is done, say: done.",
+APPEND = (
+    "Run this shell command, then say that you are done: echo hello >> note.txt",
+    "Append the line hello to note.txt with a shell command, then say that you are done.",
+    "Use exec_command with cmd `echo hello >> note.txt`. After that, say that you are done.",
 )
 COUNT = (
     "Count from one to forty in words. Do not call any tool, only write the words.",
     "Write a poem of ten lines about the sea. Only text.",
     "Say hello.",
 )
-Trial = Callable[[Real, str], Agent]
 
 
 @pytest.fixture(scope="module")
@@ -59,36 +59,41 @@ def attempts(url: str, tmp_path: Path, home: Path) -> Iterator[Callable[[], Real
         yield attempt
 
 
-def obeyed(attempts: Callable[[], Real], prompts: Sequence[str], *plan: object) -> Real:
-    """A bench where the command ran and the turn came to its end, after as many prompts as needed."""
+def obeyed(attempts: Callable[[], Real], *plan: object, own: bool = False) -> Real:
+    """A bench whose model appended and came to its end, after as many prompts as it needs.
+
+    `own`: with the agent's own system prompt instead of the short one.
+    """
     heard = []
-    for prompt in prompts:
+    for prompt in APPEND:
         bench = attempts()
+        bench.own = own
         bench.through(*plan)
         ended = bench.end(bench.exec(prompt))
-        if (bench.cwd / "note.txt").exists() and bench.turns() == ["completed"]:
+        commands = noting(bench)
+        if commands and all(">>" in one for one in commands) and bench.turns() == ["completed"]:
             assert ended.code == 0, ended.err
             return bench
         heard.append(f"{prompt}\n{bench.said()}\n{ended.err}")
     raise AssertionError("the model did not do it; it said:\n" + "\n".join(heard))
 
 
-def lines(bench: Real) -> list[str]:
-    """What the command has written."""
-    return (bench.cwd / "note.txt").read_text().splitlines()
+def noting(bench: Real) -> list[str]:
+    """The commands that name the file, as the model wrote them."""
+    return [text for one in bench.calls() if "note.txt" in (text := str(one.item["arguments"]))]
 
 
 def paired(bench: Real) -> None:
     """Each call has its own output, each command ran once, and the server saw no loose end."""
     assert sorted(one.call for one in bench.outputs()) == [one.n for one in bench.calls()]
-    commands = [one for one in bench.calls() if "note.txt" in str(one.item)]
-    assert lines(bench) == ["hello"] * len(commands), bench.said()
+    written = (bench.cwd / "note.txt").read_text().splitlines()
+    assert written == ["hello"] * len(noting(bench)), bench.said()
     bench.check()
 
 
 def test_a_call_runs_and_the_model_answers(attempts: Callable[[], Real]) -> None:
     """One tool call from end to end: the command, its output in the next request, the answer."""
-    bench = obeyed(attempts, ECHO)
+    bench = obeyed(attempts, own=True)
     paired(bench)
     assert set(bench.statuses()) == {"done"}
     assert len(bench.sent()) == len(bench.calls())
@@ -96,7 +101,7 @@ def test_a_call_runs_and_the_model_answers(attempts: Callable[[], Real]) -> None
 
 def test_a_session_goes_on(attempts: Callable[[], Real]) -> None:
     """A second process resumes it: the model is shown the call and its output, and answers."""
-    bench = obeyed(attempts, ECHO)
+    bench = obeyed(attempts)
     before = len(bench.outputs())
     ended = bench.end(bench.resume("Thanks. Say goodbye in one word, call nothing."))
     assert bench.turns()[0] == "completed"
@@ -107,7 +112,7 @@ def test_a_session_goes_on(attempts: Callable[[], Real]) -> None:
 
 def test_a_cut_behind_a_call_repeats_nothing(attempts: Callable[[], Real]) -> None:
     """The stream breaks when the call is there: it runs, and the retry holds its output."""
-    bench = obeyed(attempts, ECHO, {"fault": {"kind": "close", "after": "call"}})
+    bench = obeyed(attempts, {"fault": {"kind": "close", "after": "call"}})
     first, second = bench.inputs()[:2]
     assert len(first) < len(second)
     assert [one["type"] for one in second].count("function_call_output") == 1, second
@@ -141,3 +146,32 @@ def test_killed_in_the_middle_of_an_answer(attempts: Callable[[], Real]) -> None
     assert ended.out.strip(), "there is no answer"
     assert str(bench.inputs()[-1]).count(prompt) == 1
     bench.check()
+
+
+KNOWN = {
+    "reachable": "yes",
+    "streams": "yes",
+    "event_lines": "yes",
+    "output_index": "no",
+    "sequence_number": "no",
+    "usage": "yes",
+    "function_calls": "yes",
+    "outputs": "yes",
+    "custom_tools": "no",
+    "unknown_items": "no",
+    "compact_endpoint": "no",
+}
+"""What docs/local-models.md says of the server."""
+
+
+def test_what_the_doctor_finds(url: str, attempts: Callable[[], Real]) -> None:
+    """It finds what is known of the server, and the flags of the built-in provider fit it."""
+    bench = attempts()
+    address = f"model_providers.llamacpp.base_url={url}"  # not through the proxy, which keeps alive
+    line = ("doctor", "--provider", "llamacpp", "--json", "--timeout", "900", "-c", address)
+    ended = bench.end(bench.start(*line))
+    found = json.loads(ended.out)
+    verdicts = {one["name"]: one["verdict"] for one in found["findings"]}
+    assert {name: verdicts.get(name) for name in KNOWN} == KNOWN, ended.out
+    assert found["works"] is True
+    assert not set(found["differs"]) & {"custom_tools", "unknown_items", "encrypted_reasoning"}
