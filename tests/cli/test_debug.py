@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from backstay.chaos import call, cut, http_error, message, response, stall
+from backstay.runtime.trace import Trace
 from tests.cli.command import Command, Done
 from tests.cli.test_turn import provider
 
@@ -99,7 +100,7 @@ def test_the_log_holds_no_secret_and_nothing_of_the_conversation(command: Comman
 
 def test_a_secret_that_an_error_quotes_is_taken_out(command: Command) -> None:
     """A provider that repeats the key in its refusal, as some do."""
-    said = f"Incorrect API key: {SECRETS['TENANT']}, plain-header-value"
+    said = f"Incorrect API key: {SECRETS['TENANT']}, plain-header-value, query-secret-5"
     refusal = http_error(401, body={"error": {"message": said, "code": "invalid_api_key"}})
     with provider(command, refusal) as server:
         (command.home / "config.toml").write_text(CONFIG.format(url=server.url))
@@ -109,6 +110,23 @@ def test_a_secret_that_an_error_quotes_is_taken_out(command: Command) -> None:
     assert "Incorrect API key" in log
     assert SECRETS["TENANT"] not in log
     assert "plain-header-value" not in log
+    assert "query-secret-5" not in log
+
+
+def test_a_secret_is_left_out_wherever_it_stands(tmp_path: Path) -> None:
+    """In facts, quoted ones too, and in tracebacks."""
+    trace = Trace(str(tmp_path / "log"), print)
+    trace.hide(["s3cret", "it's \\ odd"])
+    trace.say("topic", fact="a s3cret", other=["s3cret"], odd="it's \\ odd")
+    try:
+        raise ValueError("of s3cret")
+    except ValueError as error:
+        trace.failure("a test", error)
+    trace.close()
+    log = (tmp_path / "log").read_text()
+    assert log.count("[redacted]") == 5
+    assert "s3cret" not in log
+    assert "Traceback" in log
 
 
 def test_without_the_flag_there_is_no_log(command: Command) -> None:
