@@ -26,6 +26,7 @@ class Call(msgspec.Struct, kw_only=True):
     """Its arguments or input, cut where that is very long."""
     item_id: str = ""
     fingerprint: int = 0
+    """Of its name and arguments, equal where a repair would make them equal."""
     cwd: str = ""
     turn: int = 0
     """Which of the user's turns it belongs to."""
@@ -140,7 +141,7 @@ def call_of(entry: Entry, *, cwd: str, turn: int, copied: bool = False) -> Call:
     """The call of an entry."""
     item = entry.payload
     name = item.get("id")
-    given = _given(item)
+    given, cut = _given(item), truncated(item)
     return Call(
         line=entry.line.number,
         offset=entry.line.offset,
@@ -149,11 +150,11 @@ def call_of(entry: Entry, *, cwd: str, turn: int, copied: bool = False) -> Call:
         name=tool_name(item),
         given=given[:LONGEST_GIVEN],
         item_id=name if isinstance(name, str) else "",
-        fingerprint=hash((tool_name(item), given)),
+        fingerprint=hash((tool_name(item).replace("\0", ""), "" if cut else given)),
         cwd=cwd,
         turn=turn,
         timestamp=entry.timestamp,
-        cut=truncated(item),
+        cut=cut,
         bare=entry.type == "response_item" and not has_envelope(entry) and not copied,
     )
 
