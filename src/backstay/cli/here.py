@@ -20,7 +20,7 @@ from backstay.journal.sessions import Entry, folders, newest
 
 MOST: Final = 5
 """Sessions that are named."""
-_LOOKED_AT: Final = 200
+_LOOKED_AT: Final = 100
 """Sessions of any folder that are looked at, the newest ones."""
 _KNOWN: Final = ("failed", "interrupted")
 _RECENT: Final = 24 * 3600.0
