@@ -75,6 +75,8 @@ class Ledger:
         self._doubtful: set[int] = set()
         self._last: list[Item] | None = None
         self._last_at = 0
+        self._asked_of: str | None = None
+        """The provider that the last request was for."""
         self._before: dict[int, list[Item] | None] = {}
         """Of every repair the request before it."""
         self._asked_at = 0
@@ -308,6 +310,7 @@ class Ledger:
         fork._damaged = self._damaged or damaged
         fork._inherited = self._inherited | {one.n for one in history.queued}
         fork._last, fork._last_at = view(history, rules.dialect), own
+        fork._asked_of = history.provider
         fork._written = {one.n: one for one in _known(records)}
         fork.durable = set(fork._written)
         fork._index(records)
@@ -489,8 +492,10 @@ class Ledger:
         """P6: item for item, but for recorded repairs and compactions; behind them it does again."""
         before, since = self._last, self._last_at
         self._last, self._last_at = list(items), attempt
-        if before is None or since < self._cut:
-            return
+        asked, self._asked_of = self._asked_of, self._replay(attempt).provider
+        changed = asked != self._asked_of and asked is not None
+        if before is None or since < self._cut or changed:
+            return  # replaced, or what one provider has sealed is told otherwise to another
         repairs = [one for one in self._repairs if since < one.n <= attempt]
         if repairs and repairs[-1].action == UNDO:
             before = self._before.get(repairs[-1].target)

@@ -93,6 +93,7 @@ class World:
         self.trace: list[tuple[str, str]] = []
         self.family: list[Branch] = []
         """The other sessions."""
+        self._settings = ("m", "")
         self._lost = False
         self._prompts = 0
         self._posts = 0
@@ -242,13 +243,20 @@ class World:
     def _prompt(self) -> str:
         self._prompts += 1
         text = f"prompt {self._prompts}"
-        self._post(e.PromptGiven([message("user", text)], BASIS, "m"))
+        model, provider = self._choice()
+        self._post(e.PromptGiven([message("user", text)], BASIS, model, provider))
         return text
+
+    def _choice(self) -> tuple[str, str]:
+        """The model and the provider that the user wants now."""
+        if "dialects" in self._kinds and self.rng.random() < 0.1:
+            self._settings = self.rng.choice((("m", ""), ("other", "p"), ("m", "q")))
+        return self._settings
 
     def _continue(self) -> str:
         if self.agent is not None:
             self.agent.asked += 1
-        self._post(e.Continued("m"))
+        self._post(e.Continued(*self._choice()))
         return ""
 
     def _compact(self) -> str:
