@@ -88,8 +88,8 @@ def header(found: Examination) -> dict[str, Any]:
     return {"timestamp": stamp, "type": "session_meta", "payload": meta}
 
 
-def output(call: Call, text: str, timestamp: str) -> dict[str, Any]:
-    """The record that answers a call, as Codex would have written it."""
+def output(call: Call, text: str, timestamp: str, *, bare: bool) -> dict[str, Any]:
+    """The record that answers a call, as Codex would have written it; `bare`: without envelope."""
     item: dict[str, Any] = {"type": "function_call_output", "call_id": call.call_id, "output": text}
     if call.kind == "custom_tool_call":
         item["type"] = "custom_tool_call_output"
@@ -101,6 +101,6 @@ def output(call: Call, text: str, timestamp: str) -> dict[str, Any]:
             "execution": "client",
             "tools": [],
         }
-    if call.bare:
+    if bare:
         return item
     return {"timestamp": timestamp or EPOCH, "type": "response_item", "payload": item}

@@ -173,15 +173,15 @@ class _Writer:
 
     def _answer(self, offset: int) -> None:
         for call, salvaged in self._behind.pop(offset, ()):
-            record = output(call, salvaged.text, self._time or call.timestamp)
-            self._add(record, bare=call.bare)
+            bare = call.bare and not self._found.numbered
+            self._add(output(call, salvaged.text, self._time or call.timestamp, bare=bare))
             self._say(
                 f"the call {call.call_id[:80]} of line {call.line} ({call.name[:60]}) "
                 f"gets an output: {salvaged.says}"
             )
 
-    def _add(self, record: dict[str, Any], *, bare: bool = False) -> None:
-        if self._found.numbered and not bare:
+    def _add(self, record: dict[str, Any]) -> None:
+        if self._found.numbered:
             self._number += 1
             record = {"timestamp": record["timestamp"], "ordinal": self._number} | record
         self._file.write(encoded(record))
