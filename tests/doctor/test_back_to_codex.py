@@ -23,7 +23,7 @@ from tests.doctor import codexfile as c
 from tests.doctor import mutate
 from tests.doctor.carried import bring, records, sent
 
-THREAD = Thread("01a20332-806c-7c93-b05e-8903a252ddde", "/work", "openai")
+THREAD = Thread("01a20332-806c-7c93-b05e-8903a252ddde", "/work")
 
 
 def lines_of(home: Path, session: str) -> list[dict[str, Any]]:
@@ -56,6 +56,7 @@ def test_lines_have_the_shape_of_codex(home: Path, tmp_path: Path) -> None:
         *("task_started", "turn_context", "message", "item_completed", "turn_aborted"),
     ]
     assert lines[0]["payload"]["id"] == THREAD.id
+    assert "model_provider" not in lines[0]["payload"], "Codex would resume on no other"
     assert lines[9]["payload"]["last_agent_message"] == "made"
     assert all(line["timestamp"].endswith("Z") for line in lines)
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from backstay.cli.options import Given
-from backstay.core.record import AnyRecord, Attempt, Prompt
 from backstay.errors import StorageError, UsageError
 from backstay.journal import PosixDisk
 from backstay.journal.sessions import find
@@ -149,7 +148,6 @@ def _codex(wanted: Wanted) -> str:
     thread = Thread(
         id=wanted.folder.rpartition("/")[2],
         cwd=reading.identity.cwd if reading.identity else "",
-        provider=_provider_of(reading.records),
     )
     if not wanted.into:
         write(wanted.out, rollout(thread, reading.records))
@@ -163,12 +161,6 @@ def _codex(wanted: Wanted) -> str:
         raise StorageError(f"{wanted.into}: {error.strerror or error}") from None
     write(path, rollout(thread, reading.records))
     return f"{path}: codex resume {thread.id} goes on with it"
-
-
-def _provider_of(records: Iterable[AnyRecord]) -> str:
-    """The provider that was asked last."""
-    names = [one.provider for one in records if isinstance(one, Prompt | Attempt) and one.provider]
-    return names[-1] if names else "openai"
 
 
 FORMATS: Final[dict[str, Export]] = {

@@ -41,8 +41,6 @@ class Thread(msgspec.Struct):
 
     id: str
     cwd: str
-    provider: str
-    name: str = ""
 
 
 def rollout(thread: Thread, records: Sequence[AnyRecord]) -> Iterator[bytes]:
@@ -107,6 +105,7 @@ class _Rollout:
         yield from self._end()
 
     def _meta(self) -> JSON:
+        """The header. It names no provider: Codex refuses to resume on another one than it names."""
         thread = self._thread
         return {
             "session_id": thread.id,
@@ -118,7 +117,6 @@ class _Rollout:
             "cli_version": VERSION,
             "source": "exec",
             "thread_source": "user",
-            "model_provider": thread.provider,
             "history_mode": "paginated",
         }
 
