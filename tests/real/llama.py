@@ -31,7 +31,8 @@ SETTINGS = """\
 model = "any"
 model_provider = "llamacpp"
 model_context_window = {context}
-{more}
+model_instructions_file = "short.md"
+
 [model_providers.llamacpp]
 base_url = "{url}"
 stream_idle_timeout_ms = 900000
@@ -40,7 +41,7 @@ SHORT = """\
 You are a coding agent. You work in a folder on the user's computer, through tools. Do what the user \
 asks, then say in a sentence what came out. Make no call that the task does not need.
 """
-"""What a small model does better with, and reads sooner, than a prompt of 1600 tokens."""
+"""A model of 1.5B does better with it than with a prompt of 1600 tokens, and reads it sooner."""
 
 
 class Real(Bench):
@@ -49,8 +50,6 @@ class Real(Bench):
     def __init__(self, root: Path, home: Path, url: str) -> None:
         super().__init__(root, home)
         self.url = url
-        self.own = False
-        """With the agent's own system prompt; else with the short one."""
         (home / "short.md").write_text(SHORT)
         self.through()
 
@@ -60,8 +59,7 @@ class Real(Bench):
         self.requests += self.server.requests
         self.server = ChaosProxy(self.url, plan)
         self.server.start()
-        more = "" if self.own else 'model_instructions_file = "short.md"'
-        text = SETTINGS.format(url=self.server.url, context=CONTEXT, more=more)
+        text = SETTINGS.format(url=self.server.url, context=CONTEXT)
         (self.home / "config.toml").write_text(text)
 
     def exec(self, *words: str, **more: Any) -> Agent:

@@ -19,8 +19,8 @@ from tests.real.llama import Real, serving
 pytestmark = [pytest.mark.real, pytest.mark.timeout(3600)]
 
 APPEND = (
-    "Run this shell command, then say that you are done: echo hello >> note.txt",
     "Append the line hello to note.txt with a shell command, then say that you are done.",
+    "Run this shell command, then say that you are done: echo hello >> note.txt",
     "Use exec_command with cmd `echo hello >> note.txt`. After that, say that you are done.",
 )
 COUNT = (
@@ -59,15 +59,11 @@ def attempts(url: str, tmp_path: Path, home: Path) -> Iterator[Callable[[], Real
         yield attempt
 
 
-def obeyed(attempts: Callable[[], Real], *plan: object, own: bool = False) -> Real:
-    """A bench whose model appended and came to its end, after as many prompts as it needs.
-
-    `own`: with the agent's own system prompt instead of the short one.
-    """
+def obeyed(attempts: Callable[[], Real], *plan: object) -> Real:
+    """A bench whose model appended and came to its end, after as many prompts as it needs."""
     heard = []
     for prompt in APPEND:
         bench = attempts()
-        bench.own = own
         bench.through(*plan)
         ended = bench.end(bench.exec(prompt))
         commands = noting(bench)
@@ -93,7 +89,7 @@ def paired(bench: Real) -> None:
 
 def test_a_call_runs_and_the_model_answers(attempts: Callable[[], Real]) -> None:
     """One tool call from end to end: the command, its output in the next request, the answer."""
-    bench = obeyed(attempts, own=True)
+    bench = obeyed(attempts)
     paired(bench)
     assert set(bench.statuses()) == {"done"}
     assert len(bench.sent()) == len(bench.calls())
