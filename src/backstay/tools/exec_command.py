@@ -100,6 +100,7 @@ class Shell:
         self.environ = environ
         self.shown: dict[str, int] = {}
         """Bytes of each effect's output that recorded outputs have shown."""
+        self._telling = asyncio.Lock()
         self._session = session
 
     def effect_of(self, session_id: int) -> str:
@@ -118,8 +119,8 @@ class Shell:
         """Wait for the command so long, then answer with what it printed since it was last shown."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        begin = self.shown.get(effect, 0)
-        self.commands.on_output(effect, lambda _offset, data: invocation.show(data), begin)
+        shown = self.shown.get(effect, 0)
+        self.commands.on_output(effect, lambda _offset, data: invocation.show(data), shown)
         found: Exit | None
         try:
             found = await self.commands.wait(effect, seconds)
@@ -130,16 +131,17 @@ class Shell:
             if isinstance(left, Result):
                 return left
             found = left
-        return await asyncio.to_thread(
-            self.told,
-            effect,
-            invocation,
-            found,
-            session_id=session_id,
-            seconds=found.wall if found is not None else loop.time() - began,
-            begin=begin,
-            note=note,
-        )
+        async with self._telling:  # a call beside this one may have shown a part meanwhile
+            return await asyncio.to_thread(
+                self.told,
+                effect,
+                invocation,
+                found,
+                session_id=session_id,
+                seconds=found.wall if found is not None else loop.time() - began,
+                begin=self.shown.get(effect, 0),
+                note=note,
+            )
 
     def told(
         self,
