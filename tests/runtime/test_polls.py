@@ -1,5 +1,6 @@
 """Two calls of one response that wait for the same command."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,4 +35,4 @@ def test_what_a_command_printed_is_shown_once(tmp_path: Path, home: Path) -> Non
     told = "\n".join(message_text(one.item) for one in outputs)
     assert (told.count("before"), told.count("behind")) == (1, 1)
     ranges = sorted((one.spool.begin, one.spool.end) for one in outputs if one.spool)
-    assert all(first[1] <= second[0] for first, second in zip(ranges, ranges[1:], strict=False))
+    assert all(first[1] <= second[0] for first, second in pairwise(ranges))
