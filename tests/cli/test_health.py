@@ -1,5 +1,6 @@
 """`backstay doctor` as a process: the table, one session, data, repair, exit codes, nothing written."""
 
+import fcntl
 import json
 import os
 import sqlite3
@@ -151,3 +152,16 @@ def test_a_name_full_of_tricks(command: Command, codex: Path) -> None:
     ran = command.run("doctor", ID)
     assert "\x1b" not in ran.out
     assert ran.code == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/locks"), reason="only Linux tells who holds a lock")
+def test_a_session_that_codex_runs(command: Command, codex: Path) -> None:
+    """Its open call has merely not ended: a note; and it is not replaced."""
+    locks = codex / "thread-writer-locks"
+    locks.mkdir()
+    with (locks / f"{ID}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ran = command.run("doctor", "--json", ID)
+        assert (ran.code, json.loads(ran.out)["running"]) == (0, True)
+        assert command.run("doctor", "--repair", "--in-place", ID).code == 3
+    assert command.run("doctor", ID).code == 1

@@ -137,6 +137,8 @@ def _detail(one: Report) -> None:
     print(f"session {harmless(one.id) or '?'} ({one.agent})")
     print(f"file    {harmless(one.path)}")
     print(f"size    {size_of(one.bytes)}" + (f", {one.lines} lines" if one.lines else ""))
+    if one.running:
+        print("running: a process writes it now")
     if one.examined is not None:
         print(f"        {one.examined.weight.largest()}")
     for finding in one.findings.sorted():

@@ -74,9 +74,12 @@ class Examination(msgspec.Struct, kw_only=True):
         return bool(self.calls or self.edits or self.needs_header or self.renumber or self.unread)
 
 
-def examine(path: str) -> Examination:
-    """Examine a rollout. Never raises: a file that can't be read is a finding too."""
-    return _Examiner(path).run()
+def examine(path: str, *, running: bool = False) -> Examination:
+    """Examine a rollout. Never raises: a file that can't be read is a finding too.
+
+    `running`: somebody writes it now, so that its end is not expected to be whole.
+    """
+    return _Examiner(path, running=running).run()
 
 
 class _Pending(msgspec.Struct, frozen=True):
@@ -92,7 +95,8 @@ class _Pending(msgspec.Struct, frozen=True):
 class _Examiner:
     """One pass over a file."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, running: bool) -> None:
+        self._running = running
         self._found = Findings()
         self._made = Examination(
             path=path, id=thread_id(path), findings=self._found, weight=Weight()
@@ -225,7 +229,7 @@ class _Examiner:
         name = kind(item)
         if name in ("message", "reasoning"):
             self._pairs.step_ends(one.line.offset)
-        if name == "message" and _begins_turn(item):
+        if name == "agent_message" or (name == "message" and _begins_turn(item)):
             self._turn += 1
         stays = True
         if owes_output(item):
@@ -359,7 +363,8 @@ class _Examiner:
 
     def _end(self) -> None:
         made = self._made
-        self._dangling()
+        if not self._running:
+            self._dangling()
         for one in self._pending:
             self._found.add(one.code, one.line, one.offset, one.text)
             if one.drop is not None:
@@ -368,8 +373,11 @@ class _Examiner:
                 made.edits[one.offset] = Edit(one.code, drop)
         for call in self._pairs.open:
             text = f"the call {call.call_id[:80]} ({call.name[:60]}) has no output"
+            at = call.line, call.offset
+            under_way = self._running and call.before < 0
+            severity: Severity = "note" if under_way else "error"
             self._found.add(
-                "call-without-output", call.line, call.offset, text, call_id=call.call_id
+                "call-without-output", *at, text, severity=severity, call_id=call.call_id
             )
         made.calls = self._pairs.open
         self._turns.end()

@@ -9,6 +9,7 @@ from typing import IO, Any, Final
 import msgspec
 
 from backstay.doctor.checks import Edit, Examination, examine
+from backstay.doctor.holding import is_written
 from backstay.doctor.lines import Line, lines
 from backstay.doctor.mending import encoded, header, mended, numbered, output
 from backstay.doctor.pairs import Call
@@ -48,8 +49,8 @@ def repair(path: str, *, in_place: bool = False, found: Examination | None = Non
         raise SessionError(f"{path} is too damaged: more places need a repair than a session has")
     if not found.repairable:
         return Repaired(path=path)
-    if in_place:
-        _refuse_held(path, found.id)
+    if in_place and is_written(path, found.id):
+        raise SessionHeld(f"{path} is being written by Codex: end it and repair again")
     outputs = salvage(path, found.calls)
     made = Repaired(path=path)
     temporary = f"{os.path.dirname(path) or '.'}/.{os.path.basename(path)}.{os.getpid()}.tmp"
@@ -114,26 +115,6 @@ def _same(one: str, other: str) -> bool:
     import filecmp
 
     return os.path.isfile(other) and filecmp.cmp(one, other, shallow=False)
-
-
-def _refuse_held(path: str, ident: str) -> None:
-    """Codex holds a lock file while it writes a thread (since 0.150 or so)."""
-    import fcntl
-
-    folder = os.path.dirname(os.path.abspath(path))
-    while os.path.basename(folder) not in ("", "sessions", "archived_sessions"):
-        folder = os.path.dirname(folder)
-    lock = os.path.join(os.path.dirname(folder), "thread-writer-locks", f"{ident}.lock")
-    try:
-        held = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return
-    try:
-        fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise SessionHeld(f"{path} is being written by Codex: end it and repair again") from None
-    finally:
-        os.close(held)
 
 
 class _Writer:

@@ -112,3 +112,13 @@ def thread_id(path: str) -> str:
     ident = name[-36:]
     dashes = [place for place, letter in enumerate(ident) if letter == "-"]
     return ident.lower() if len(ident) == 36 and dashes == [8, 13, 18, 23] else ""
+
+
+def codex_home_of(path: str) -> str:
+    """The CODEX_HOME that a rollout stands in, or ""."""
+    folder = os.path.dirname(os.path.abspath(path))
+    for _ in range(4):
+        if os.path.basename(folder) in ("sessions", "archived_sessions"):
+            return os.path.dirname(folder)
+        folder = os.path.dirname(folder)
+    return ""

@@ -10,7 +10,8 @@ from backstay.doctor import journals
 from backstay.doctor.catalogues import Listed, codex_list
 from backstay.doctor.checks import Examination, examine
 from backstay.doctor.findings import Findings
-from backstay.doctor.rollout import find_rollouts, is_rollout, thread_id
+from backstay.doctor.holding import is_written
+from backstay.doctor.rollout import codex_home_of, find_rollouts, is_rollout, thread_id
 from backstay.doctor.salvage import Salvaged, salvage
 from backstay.errors import StorageError, UsageError
 from backstay.journal import PosixDisk, holder, journal_path, lock_path
@@ -44,6 +45,8 @@ class Report(msgspec.Struct, kw_only=True):
     findings: Findings
     examined: Examination | None = None
     """Of a rollout."""
+    running: bool = False
+    """A process writes it now: a call without an output is merely one that has not ended."""
     salvaged: list[Salvaged] = []
     """What the file, or the working folder, tells of each call without an output."""
 
@@ -60,6 +63,7 @@ class Report(msgspec.Struct, kw_only=True):
             "agent": self.agent,
             "id": self.id,
             "state": "sound" if self.sound else "damaged",
+            "running": self.running,
             "bytes": self.bytes,
             "lines": self.lines,
             "errors": found.count("error"),
@@ -174,11 +178,14 @@ def _own_report(folder: str) -> Report:
         size, running = 0, False
     journals.check(folder, found, running=running)
     ident = os.path.basename(folder)
-    return Report(agent="backstay", path=folder, id=ident, bytes=size, findings=found)
+    return Report(
+        agent="backstay", path=folder, id=ident, bytes=size, findings=found, running=running
+    )
 
 
 def _codex_report(path: str, *, detail: bool) -> Report:
-    made = examine(path)
+    running = is_written(path, thread_id(path))
+    made = examine(path, running=running)
     report = Report(
         agent="codex",
         path=path,
@@ -187,6 +194,7 @@ def _codex_report(path: str, *, detail: bool) -> Report:
         lines=made.lines,
         findings=made.findings,
         examined=made,
+        running=running,
     )
     if not detail:
         report.examined = None
@@ -234,13 +242,3 @@ def stale_rows(codex_home: str) -> Report | None:
     return Report(
         agent="codex", path=path, id=known.name, bytes=os.path.getsize(path), findings=found
     )
-
-
-def codex_home_of(path: str) -> str:
-    """The CODEX_HOME that a rollout stands in, or ""."""
-    folder = os.path.dirname(os.path.abspath(path))
-    for _ in range(4):
-        if os.path.basename(folder) in ("sessions", "archived_sessions"):
-            return os.path.dirname(folder)
-        folder = os.path.dirname(folder)
-    return ""
