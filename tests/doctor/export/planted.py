@@ -61,7 +61,7 @@ digest sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 a
 OPENAI_API_KEY=$OPENAI_API_KEY, API_KEY=your-key-here, Authorization: Bearer $TOKEN, PASSWORD=...
 SECRET_KEY = os.environ["SECRET_KEY"], "token": "access_token", https://example.org:8080/path@2
 def task-oriented risk-free sk-learn: ask-me-anything-about-this, GET /api?key=value&token=none
-PRIMARY_KEY=id MAX_TOKEN=100 KEY=value PATH=/usr/bin:/bin PWD=/home/me/project
+METADATA_KEY = "pydantic-mypy-metadata" ROOT_KEY = "__root__" PRIMARY_KEY=id MAX_TOKEN=100 KEY=value PATH=/usr/bin:/bin PWD=/home/me/project
 """
 
 

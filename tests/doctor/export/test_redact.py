@@ -25,7 +25,8 @@ def redacted(*texts: object, **environ: str) -> list[object]:
 def test_a_secret_is_replaced_by_a_mark_of_its_kind(kind: str) -> None:
     """In its usual surroundings, which stay, and inside a JSON string."""
     secret = SECRETS[kind][1]
-    plain, inside = redacted(text_of(kind), json.dumps({"cmd": text_of(kind)}))
+    (plain,) = redacted(text_of(kind))
+    (inside,) = redacted(json.dumps({"cmd": text_of(kind)}))
     assert f"[redacted:{kind}:1]" in str(plain)
     for line in secret.split("\n"):
         assert line not in str(plain)

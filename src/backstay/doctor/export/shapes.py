@@ -95,7 +95,7 @@ _DOTENV_FILE: Final = re.compile(
 )
 _DATA_URL: Final = re.compile(r"data:[\w/+.;=-]{1,100};base64,[A-Za-z0-9+/=]*")
 _PLACEHOLDER: Final = re.compile(
-    r"(?i)^[\W_]*$|^[$%<{\[*]|\$\{|\{\{|^(?:x+|\.+|\*+|0+|1234\w*)$|your|example|changeme|change_me|placeholder"
+    r"(?i)^[\W_]*$|^__\w+__$|^[$%<{\[*]|\$\{|\{\{|^(?:x+|\.+|\*+|0+|1234\w*)$|your|example|changeme|change_me|placeholder"
     r"|redacted|dummy|insert|^(?:true|false|null|none|undefined|secret|password|token|test|string|value|key)s?$"
     r"|…|\.\.\.|^[a-z]+(?:[.][a-zA-Z_]+)+$|^os\.|^process\.|^(?:self|env|config|settings)\b"
 )
@@ -105,6 +105,10 @@ _PLAIN_KEYS: Final = re.compile(
     r"|^(?:KEY|PASS|OLDPWD|PWD|TOKEN)$|^(?:[A-Z0-9]+_)*KEY_ID$"
 )
 """Names that say secret and mean none, however they are used."""
+_ANY_KEY: Final = re.compile(
+    r"(?<!API)(?<!ACCESS)(?<!SECRET)(?<!PRIVATE)(?<!AUTH)(?<!SIGNING)(?<!ENCRYPTION)(?<!MASTER)_KEY$"
+)
+"""Of such a name a plain word is the name of a key and no secret."""
 _SIMPLE: Final = re.compile(
     r"^(?:[a-z]+(?:[_-][a-z]+)*|[A-Z]+(?:_[A-Z]+)*|[A-Z]?[a-z]+(?:[A-Z][a-z]+)*|\d{1,7}|[/.~].*|\w+://.*)$"
 )
@@ -202,7 +206,8 @@ def _named(text: str, *, dotenv: bool) -> Iterator[Secret]:
     if "=" in text:
         for line in _lines_with(text, text, _UPPER):
             for match in _ENVIRONMENT.finditer(line):
-                if not _PLAIN_KEYS.match(match["name"]):
+                name, value = match["name"], match["value"]
+                if not _PLAIN_KEYS.match(name) and (_mixed(value) or not _ANY_KEY.search(name)):
                     yield from _assigned(match)
         if dotenv:
             for match in _DOTENV.finditer(text):
