@@ -251,3 +251,12 @@ def test_an_output_is_told_apart_from_its_call_by_number() -> None:
     history = past.history()
     assert history.calls[first].output is None
     assert isinstance(history.calls[second].output, Output)
+
+
+def test_letters_are_known_as_long_as_they_may_lie_in_the_inbox() -> None:
+    """Hundreds may be taken at once, and a kill before the first is removed leaves them all there."""
+    history = History()
+    names = [f"letter-{n}" for n in range(500)]
+    for n, name in enumerate(names, 1):
+        history.apply(Prompt(n=n, id="s", cwd="/", basis=BASIS, items=[], model="m", letter=name))
+    assert set(names) <= set(history.letters)

@@ -41,7 +41,8 @@ from backstay.core.record import (
 
 DAMAGE: Final = "damage"
 """The `repair` action that states what was found wrong with the journal."""
-MOST_LETTERS: Final = 100
+MOST_LETTERS: Final = 1000
+"""More than lie in an inbox at once: one that is forgotten while it does would be taken again."""
 CONTINUABLE: Final = ("failed", "interrupted")
 """Outcomes of a turn that can be continued."""
 REOPENED: Final = "reopened"
