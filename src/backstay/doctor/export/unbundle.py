@@ -27,7 +27,7 @@ from backstay.journal.removal import erase, trash
 MOST_FILES: Final = 200_000
 ALWAYS_TAKEN: Final = 256 * 1024 * 1024
 """Bytes that an archive may unfold to whatever its own size is."""
-MOST_TIMES: Final = 100
+MOST_TIMES: Final = 300
 """How many times its size a larger archive may unfold to."""
 _LARGEST_MANIFEST: Final = 64 * 1024 * 1024
 _CHUNK: Final = 1024 * 1024
