@@ -31,7 +31,7 @@ def test_items_are_sent_as_they_stand(home: Path, tmp_path: Path) -> None:
 
 def test_records_tell_who_had_it_where_and_when(home: Path, tmp_path: Path) -> None:
     """The header names source and folder, prompts the model; times are those of the file."""
-    path = c.write(tmp_path / "codex", [*TURN, c.said("made"), c.event("task_complete")])
+    path = c.write(tmp_path / "codex", [c.told(), *TURN, c.said("made"), c.event("task_complete")])
     made = bring(home, path)
     found = records(home, made.session)
     head = found[0]
@@ -39,8 +39,9 @@ def test_records_tell_who_had_it_where_and_when(home: Path, tmp_path: Path) -> N
     assert head.imported is not None
     assert (head.cwd, head.imported.agent, head.imported.id) == ("/work", "codex", c.THREAD)
     prompt = next(one for one in found if isinstance(one, Prompt))
+    assert prompt.items == [c.user("go")], "what Codex told its model is no prompt of the user's"
     assert (prompt.model, prompt.provider, prompt.effort) == ("gpt-5.1-codex", "openai", "low")
-    assert 1795348802 <= prompt.t <= 1795348803  # when it was followed by something
+    assert 1795348802 <= prompt.t <= 1795348804  # when it was followed by something
     assert [one.step for one in found if isinstance(one, Attempt)] == [1, 2]
     ends = [one.outcome for one in found if isinstance(one, TurnEnd)]
     assert ends == ["completed"]

@@ -210,25 +210,25 @@ class Carrier:
         self._record(Note(n=self._next(), topic=IMPORTED, item=item))
 
     def _flush(self) -> None:
-        """The messages that wait become a prompt, or where there is none in them notes."""
+        """The messages that wait become a prompt; what an agent told before it, notes."""
         inputs, self._inputs = self._inputs, []
-        if not inputs:
-            return
-        if any(map(is_prompt, inputs)) or not self._turn:
-            self._begin(inputs)
-        else:
-            for item in inputs:
-                self._tell(item)
+        first = next((at for at, item in enumerate(inputs) if is_prompt(item)), len(inputs))
+        if first < len(inputs):
+            self._leave_turn()
+        for item in inputs[:first]:
+            self._tell(item)
+        if first < len(inputs):
+            self._begin(inputs[first:])
 
-    def _begin(self, items: list[Item]) -> None:
+    def _leave_turn(self) -> None:
+        """End the turn that nobody said the end of."""
         if self._turn and not self._over:
             done = self._spoken and not self._open
-            self._end_turn(
-                "completed" if done else "superseded",
-                "" if done else "a new prompt was given",
-                None,
-            )
+            outcome: End = "completed" if done else "superseded"
+            self._end_turn(outcome, "" if done else "a new prompt was given", None)
         self._end_attempt("completed")
+
+    def _begin(self, items: list[Item]) -> None:
         place = self.place
         self._prompt = Prompt(
             n=self._next(),
