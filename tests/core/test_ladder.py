@@ -324,6 +324,18 @@ def test_a_new_session_is_not_taken_apart_for_an_unspecific_refusal() -> None:
     assert Refused().climb(reason="bad request") is not None
 
 
+def test_a_refusal_without_a_name_behind_a_rung_is_climbed_too() -> None:
+    """It may be the same one in other words: the ladder is not left standing half way."""
+    one = Refused(earlier=False)
+    one.past.records = one.past.records[:2]
+    one.refused = one.past.attempt(2)
+    first = one.climb(reason="Encrypted content is not supported. (param: include)")
+    assert first is not None
+    found = one.climbs(reason="bad request")
+    assert found[-1] == UNDO
+    assert one.history().mends.request == frozenset()
+
+
 def test_a_server_error_for_ever_is_a_refusal() -> None:
     """llama.cpp answers 500 to arguments that it can't parse (FACTS 15); 503 names nothing."""
     words = "Failed to parse tool call arguments as JSON"

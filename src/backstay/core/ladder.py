@@ -98,9 +98,9 @@ def climb(history: History, dialect: Dialect, outcome: Outcome, attempt: int) ->
 
     None: the refusal is not about the history, or nothing was tried that could be taken back.
     """
-    if not _is_about_history(history, outcome):
-        return None
     tried = _tried(history)
+    if not _is_about_history(outcome, known=bool(tried) or _was_answered(history)):
+        return None
     reason = " ".join(outcome.reason.split()) or outcome.code
     if len(tried) < MOST_RUNGS:
         now = sent(history, dialect, history.mends)
@@ -147,8 +147,11 @@ def _changes(history: History, dialect: Dialect, rung: Repair, now: list[Sent]) 
     return [one.item for one in after] != [one.item for one in now]
 
 
-def _is_about_history(history: History, outcome: Outcome) -> bool:
-    """Whether the refusal may be about what was said before, and not about key, model or length."""
+def _is_about_history(outcome: Outcome, *, known: bool) -> bool:
+    """Whether the refusal may be about what was said before, and not about key, model or length.
+
+    `known`: the session was answered before, or something was changed because of a refusal.
+    """
     said = outcome.reason.lower()
     if outcome.code in FINAL_CODES or any(code in said for code in FINAL_CODES):
         return False
@@ -161,10 +164,8 @@ def _is_about_history(history: History, outcome: Outcome) -> bool:
         return False
     named = any(word in said for word in _HISTORY) or "encrypted" in outcome.code
     if outcome.status in (400, 413, 422):
-        return named or name != "" or _was_answered(history)
-    return (
-        named and _was_answered(history) and (outcome.status == 404 or (outcome.status or 0) >= 500)
-    )
+        return named or name != "" or known
+    return named and known and (outcome.status == 404 or (outcome.status or 0) >= 500)
 
 
 def _is_of_history(name: str) -> bool:
