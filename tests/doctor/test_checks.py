@@ -96,6 +96,11 @@ FOUND: dict[str, tuple[str, int, bytes]] = {
         3,
         text(*with_number(numbered([meta(), ASKED, ASKED]), 2, 0)),
     ),
+    "a number from nowhere": (
+        "out-of-order",
+        2,
+        text(*with_number(numbered([meta(), ASKED, ASKED]), 1, 10**12)),
+    ),
     "a number twice": (
         "reused-ordinal",
         3,

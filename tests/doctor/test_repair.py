@@ -226,3 +226,10 @@ def test_every_cut_of_a_recorded_session(data_dir: Path, tmp_path: Path) -> None
         assert not again.findings.damaged
         assert Path(done.target).read_bytes().startswith(body[: body.rindex(b"\n") + 1][:8_000])
         os.unlink(done.target)
+
+
+def test_a_number_from_nowhere_is_not_gone_on_from(tmp_path: Path) -> None:
+    """One flipped digit does not push all that follow out of range."""
+    records = with_number(numbered([meta(), said("a"), said("b")]), 1, 10**15)
+    written = Path(repair(put(tmp_path, text(*records))).target).read_bytes()
+    assert [json.loads(line)["ordinal"] for line in written.splitlines()] == [0, 1, 2]
