@@ -59,7 +59,8 @@ class Refused:
 
     def climb(self, **fields: Any) -> Repair | None:
         """The request is refused; what follows is recorded, with the attempt that is sent then."""
-        outcome = Outcome(**({"kind": "refused", "status": 400} | fields))
+        said: dict[str, Any] = {"kind": "refused", "status": 400} | fields
+        outcome = Outcome(**said)
         self.past.ended(self.refused, outcome.kind, status=outcome.status, reason=outcome.reason)
         repair = climb(self.history(), Dialect(), outcome, self.refused)
         if repair is not None:
