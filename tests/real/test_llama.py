@@ -121,13 +121,14 @@ def writing(attempts: Callable[[], Real]) -> tuple[Real, Agent, str]:
     heard = []
     for prompt in COUNT:
         bench = attempts()
-        hold = {"after": delta | {"nth": 3}, "file": str(bench.root / "never"), "seconds": 1}
-        bench.through({"hold": hold, "fault": {"kind": "stall", "after": delta | {"nth": 4}}})
+        hold = {"after": delta | {"nth": 2}, "file": str(bench.root / "never"), "seconds": 1}
+        bench.through({"hold": hold, "fault": {"kind": "stall", "after": delta | {"nth": 3}}})
         agent = bench.exec(prompt)
-        while agent.running:
-            if bench.server.problems:  # the hold is over: the words are there
-                return bench, agent, prompt
+        while agent.running and not bench.server.problems:
             time.sleep(0.1)
+        time.sleep(1)  # the hold is over, the words are there; an answer this short ends now
+        if agent.running:
+            return bench, agent, prompt
         heard.append(f"{prompt}\n{bench.said()}")
     raise AssertionError("it never answered with text; it said:\n" + "\n".join(heard))
 
