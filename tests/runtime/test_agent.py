@@ -795,10 +795,21 @@ def test_whatever_a_tool_raises_is_its_output(home: Path) -> None:
     calls = [call(one.name, {}) for one in tools]
     desk = Desk(home, [response(*calls), response(message("all failed"))])
 
+    errors: list[str] = []
+
+    def after(call: ToolCall, result: ToolResult) -> None:
+        errors.append(f"{call.name} {type(result.error).__name__}")
+
     async def work() -> str:
-        return (await desk.agent(tools=tools).ask("go")).text
+        return (await desk.agent(tools=tools, after_tool=after).ask("go")).text
 
     assert desk.run(work) == "all failed"
+    assert sorted(errors) == [
+        "interrupts RuntimeError",
+        "leaves SystemExit",
+        "mute Mute",
+        "odd Odd",
+    ]
     outputs = sorted(one.output for one in desk.heard if isinstance(one, ToolFinished))
     assert outputs == [
         "interrupts failed: RuntimeError: KeyboardInterrupt: ",

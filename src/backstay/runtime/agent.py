@@ -442,22 +442,23 @@ class Session:
         self._told.append(event)
         self._woken.set()
         self._hook(event)
-        if isinstance(event, ToolFinished) and self._agent.after_tool is not None:
-            self._after(self._agent.after_tool, event)
+        if isinstance(event, ToolFinished):
+            error = self._failures.pop(event.call, None)
+            if self._agent.after_tool is not None:
+                self._after(self._agent.after_tool, event, error)
 
     def _hook(self, event: TurnEvent) -> None:
         hook = self._agent.on_event
         if hook is not None:
             self._call("on_event", lambda: hook(event))
 
-    def _after(self, hook: AfterTool, event: ToolFinished) -> None:
+    def _after(self, hook: AfterTool, event: ToolFinished, error: BaseException | None) -> None:
         call = ToolCall(
             session_id=self._opened().id,
             call=event.call,
             name=event.name,
             arguments=event.arguments,
         )
-        error = self._failures.pop(event.call, None)
         result = ToolResult(output=event.output, status=event.status, error=error)
         self._call("after_tool", lambda: hook(call, result))
 

@@ -3,6 +3,7 @@
 A hook that fails never loses or repeats anything: see `Guarded`.
 """
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -90,7 +91,9 @@ class Guarded:
         """Run it, and keep what it raises for the hook."""
         try:
             return await self._tool.run(invocation)
-        except Exception as error:
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
             self._failures[invocation.call] = error
             raise
 
