@@ -102,6 +102,13 @@ def test_compaction_of_old_versions_keeps_the_users_words(home: Path, tmp_path: 
     assert "2 characters left out" in texts[0]
 
 
+def test_old_compaction_behind_a_new_one_keeps_what_that_kept(home: Path, tmp_path: Path) -> None:
+    """What was replaced does not come back."""
+    steps = [c.user("gone"), c.compacted([c.user("kept")]), c.user("new"), c.compacted(None, "SUM")]
+    found = carried(home, tmp_path, *steps)
+    assert found == [c.user("kept"), c.user("new"), c.user("SUM")]
+
+
 def test_compaction_that_cut_pairs_is_put_right(home: Path, tmp_path: Path) -> None:
     """A call that lost its output gets one that says so, an output without a call is left out."""
     kept = [c.call("a"), c.out("b"), c.thought(), c.user("s"), c.call("a", "pwd"), c.out("a", "/w")]
@@ -123,6 +130,18 @@ def test_fork_goes_on_behind_its_parents_records(home: Path, tmp_path: Path) -> 
     assert sent(home, made.session) == [*TURN, c.said("made"), c.user("fork"), c.said("forked")]
     assert history(home, made.session).cwd == "/work"
     assert made.notes == []
+
+
+def test_fork_of_a_fork_begins_with_the_oldest(home: Path, tmp_path: Path) -> None:
+    """Each file up to where the next one goes on."""
+    codex = tmp_path / "codex"
+    oldest = PARENT[:-1] + "0"
+    c.write(codex, [c.user("a"), c.user("not shared")], oldest)
+    base = {"thread_id": oldest, "end_ordinal_exclusive": 3}
+    c.write(codex, [c.user("b")], PARENT, history_base=base, first=3)
+    base = {"thread_id": PARENT, "end_ordinal_exclusive": 6}
+    path = c.write(codex, [c.user("c")], history_base=base, first=6)
+    assert sent(home, bring(home, path).session) == [c.user("a"), c.user("b"), c.user("c")]
 
 
 def test_fork_finds_its_parent_beside_it(home: Path, tmp_path: Path) -> None:
@@ -174,6 +193,13 @@ def test_rollback_of_everything_keeps_what_stands_before_it(home: Path, tmp_path
         *(c.event("thread_rolled_back", num_turns=9), c.user("four")),
     ]
     assert carried(home, tmp_path, *steps) == [c.told(), c.user("four")]
+
+
+def test_rollbacks_add_up(home: Path, tmp_path: Path) -> None:
+    """A second one takes the turn before those that are gone."""
+    steps = [c.user("one"), c.said("1"), c.user("two"), c.said("2"), c.user("three")]
+    once = c.event("thread_rolled_back", num_turns=1)
+    assert carried(home, tmp_path, *steps, once, once) == [c.user("one"), c.said("1")]
 
 
 def test_rolled_back_compaction_is_undone(home: Path, tmp_path: Path) -> None:

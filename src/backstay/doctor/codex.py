@@ -227,8 +227,7 @@ def _before(base: Any, find: Find, found: About, seen: set[str]) -> Iterator[Ent
         for one in _entries(path, About()):
             if one.ordinal is not None and one.ordinal >= upto:
                 break
-            if one.type != "session_meta":
-                yield one
+            yield one
 
 
 def _entries(path: str, found: About) -> Iterator[Entry]:
