@@ -25,6 +25,8 @@ TWO = ONE.replace(b'"a"', b'"b"')
         (ONE[:40], [("torn", False)]),
         (ONE[:40] + TWO + b"\n", [("torn", False), ("", True)]),
         (ONE + TWO + b"\n", [("", True), ("", True)]),
+        (ONE + TWO, [("", True), ("torn", True)]),
+        (ONE.replace(b'"a"', b'"%s"' % (b"a" * 3_000_000)) + b"\n" + TWO + b"\n", [("", True)] * 2),
         (b"\0" * 600 + ONE + b"\n", [("zeros", True)]),
         (ONE + b"\n" + b"\0" * 5000, [("", True), ("zeros", False)]),
         (ONE.replace(b'"a"', b'"a\0b"') + b"\n", [("zeros", True)]),
