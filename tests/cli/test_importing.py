@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 from backstay.chaos import ChaosServer, judge, message, response
+from backstay.core.record import Prompt
 from tests.cli.command import Command
 from tests.doctor import codexfile as c
+from tests.doctor.carried import records
 from tests.doctor.test_claude import PLAIN
 from tests.doctor.test_claude import write as write_claude
 
@@ -39,6 +41,8 @@ def test_imported_session_goes_on(command: Command, tmp_path: Path) -> None:
     assert "and now" in found[4]
     assert len(found) == 5
     assert body["instructions"]
+    basis = [one.basis for one in records(command.home, session) if isinstance(one, Prompt)]
+    assert [bool(one.instructions) for one in basis] == [False, True], "the first request chose it"
     assert any(tool.get("name") == "exec_command" for tool in body["tools"])
 
 

@@ -102,6 +102,22 @@ def test_what_a_retry_superseded_is_left_out() -> None:
     assert items == [c.user("go"), c.said("made")]
 
 
+def test_what_codex_kept_for_itself_is_there_again() -> None:
+    """In its place; but no second output for a call, which Codex would send."""
+    ghost = {"type": "ghost_snapshot", "ghost_commit": {"id": "abc"}}
+    carrier = Carrier(THREAD.id, "/work", Imported("codex", "x", "0"), "0")
+    carrier.item(c.user("go"))
+    carrier.keep(ghost)
+    for item in (c.call("c1"), c.out("c1"), c.out("c1", "twice"), c.out("c9", "whose")):
+        carrier.item(item)
+    carrier.keep(ghost | {"last": True})
+    carrier.end({})
+    lines = [json.loads(line) for line in rollout(THREAD, carrier.take())]
+    items = [line["payload"] for line in lines if line["type"] == "response_item"]
+    wanted = [c.user("go"), ghost, c.call("c1"), c.out("c1"), c.out("c9", "whose")]
+    assert items == [*wanted, ghost | {"last": True}]
+
+
 def test_file_stands_where_codex_looks_for_it() -> None:
     """By day and time of the id, in local time."""
     name = file_name(THREAD.id)

@@ -112,6 +112,7 @@ def test_old_compaction_behind_a_new_one_keeps_what_that_kept(home: Path, tmp_pa
 def test_compaction_that_cut_pairs_is_put_right(home: Path, tmp_path: Path) -> None:
     """A call that lost its output gets one that says so, an output without a call is left out."""
     kept = [c.call("a"), c.out("b"), c.thought(), c.user("s"), c.call("a", "pwd"), c.out("a", "/w")]
+    kept.append(c.out("a", "once more"))
     found = carried(home, tmp_path, *TURN, c.compacted(kept), c.said("on"))
     assert problems(found) == []
     assert [item["type"] for item in found[:2]] == ["function_call", "function_call_output"]
@@ -351,6 +352,9 @@ def test_file_without_a_conversation_is_refused(home: Path, tmp_path: Path) -> N
     """And leaves nothing behind; a file that is not there is named."""
     with pytest.raises(EmptySession, match="no conversation"):
         bring(home, c.write(tmp_path / "codex", [c.event("token_count")]))
+    ghost = {"type": "ghost_snapshot", "ghost_commit": {"id": "abc"}}
+    with pytest.raises(EmptySession, match="no conversation"):
+        bring(home, c.write(tmp_path / "codex", [ghost]))
     with pytest.raises(StorageError, match="no file"):
         bring(home, tmp_path / "nothing.jsonl")
     assert list_sessions(PosixDisk(), str(home)) == []

@@ -139,6 +139,20 @@ def test_parallel_calls_find_their_results(home: Path, tmp_path: Path) -> None:
     assert [one["output"] for one in found if "output" in one] == ["one", "two"]
 
 
+def test_blocks_of_one_answer_stay_together(home: Path, tmp_path: Path) -> None:
+    """Also where a block hangs beside the branch."""
+    lines = [
+        line("1", None, "go"),
+        line("2", "1", [use("t1")], id="m1"),
+        line("3", "1", [use("t2")], id="m1"),
+        line("4", "2", [result("t1", "one")]),
+        line("5", "3", [result("t2", "two")]),
+        line("6", "5", [text("done")], id="m2"),
+    ]
+    found = sent(home, bring(home, tmp_path, lines).session)
+    assert [one["output"] for one in found if "output" in one] == ["one", "two"]
+
+
 def test_broken_pairs_are_put_right(home: Path, tmp_path: Path) -> None:
     """A call without a result, a result twice, a result without a call, a lost parent."""
     lines = [
