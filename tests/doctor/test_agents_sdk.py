@@ -73,8 +73,8 @@ def test_one_session_can_be_chosen(home: Path, tmp_path: Path) -> None:
     assert [one.new for one in (*first, *second)] == [True, False]
     assert bring(home, path, "a")[0].new
     with closing(sqlite3.connect(path)) as made:
-        made.execute("UPDATE agent_messages SET message_data = '{}' WHERE session_id = 'b'")
-        made.execute("INSERT INTO agent_messages VALUES (9, 'b', '{\"role\": \"user\"}', NULL)")
+        other = json.dumps(c.user("changed"))
+        made.execute("UPDATE agent_messages SET message_data = ? WHERE session_id = 'b'", (other,))
         made.commit()
     assert bring(home, path, "b")[0].new
     with pytest.raises(EmptySession, match="no session c"):

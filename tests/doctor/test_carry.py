@@ -291,6 +291,14 @@ def test_interrupted_turn_says_what_codex_said(home: Path, tmp_path: Path) -> No
     ]
 
 
+def test_prompt_that_got_no_answer_keeps_its_place(home: Path, tmp_path: Path) -> None:
+    """Before what the model was told for the next one."""
+    new = c.told("<environment_context>new")
+    steps = [c.told(), c.user("a"), c.event("task_started"), new, c.user("b"), c.said("yes")]
+    found = carried(home, tmp_path, *steps)
+    assert found == [c.told(), c.user("a"), new, c.user("b"), c.said("yes")]
+
+
 def test_items_behind_the_end_of_their_turn_stay_in_it(home: Path, tmp_path: Path) -> None:
     """0.40 writes `turn_aborted` before the call that it aborted."""
     steps = [c.user("go"), c.event("turn_aborted"), c.call("c1"), c.out("c1", "aborted by user")]

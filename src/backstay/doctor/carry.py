@@ -207,6 +207,8 @@ class Carrier:
         self._made.append(record)
 
     def _tell(self, item: Item) -> None:
+        if self._turn and not self._over and not self._step:
+            self._leave_turn()  # a prompt has its place in a request once its turn has begun
         self._record(Note(n=self._next(), topic=IMPORTED, item=item))
 
     def _flush(self) -> None:
