@@ -309,7 +309,9 @@ class Ledger:
         fork = Ledger(self.effects, rules)
         fork._damaged = self._damaged or damaged
         fork._inherited = self._inherited | {one.n for one in history.queued}
-        fork._last, fork._last_at = view(history, rules.dialect), own
+        # A call that damage left open gets its output at its place, before the first request.
+        whole = not history.open_calls()
+        fork._last, fork._last_at = view(history, rules.dialect) if whole else None, own
         fork._asked_of = history.provider
         fork._written = {one.n: one for one in _known(records)}
         fork.durable = set(fork._written)
