@@ -299,6 +299,12 @@ def test_prompt_that_got_no_answer_keeps_its_place(home: Path, tmp_path: Path) -
     assert found == [c.told(), c.user("a"), new, c.user("b"), c.said("yes")]
 
 
+def test_what_is_told_within_a_turn_keeps_its_place(home: Path, tmp_path: Path) -> None:
+    """Between two responses, also where no output stands between them."""
+    steps = [c.user("a"), c.said("one"), c.told(), c.said("two"), c.call("c1"), c.out("c1")]
+    assert carried(home, tmp_path, *steps) == steps
+
+
 def test_items_behind_the_end_of_their_turn_stay_in_it(home: Path, tmp_path: Path) -> None:
     """0.40 writes `turn_aborted` before the call that it aborted."""
     steps = [c.user("go"), c.event("turn_aborted"), c.call("c1"), c.out("c1", "aborted by user")]

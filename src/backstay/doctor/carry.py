@@ -209,6 +209,7 @@ class Carrier:
     def _tell(self, item: Item) -> None:
         if self._turn and not self._over and not self._step:
             self._leave_turn()  # a prompt has its place in a request once its turn has begun
+        self._answered = True  # what comes next stands behind it, in an attempt of its own
         self._record(Note(n=self._next(), topic=IMPORTED, item=item))
 
     def _flush(self) -> None:
