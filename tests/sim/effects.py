@@ -239,9 +239,13 @@ class Effects:
         return Result(content=f"{content} and has ended", spool=spool)
 
     def _heard(self, effect: Effect) -> Result:
-        """Something was written: what the command says to it."""
-        effect.stage, effect.attached = "recorded", False
-        effect.truth = self._told(effect, self.all[effect.target], f"tell {effect.token}")
+        """Something was written: what the command says to it; nobody hears where nobody waits."""
+        heard, effect.stage, effect.attached = effect.attached, "recorded", False
+        text = f"tell {effect.token}"
+        if heard:
+            effect.truth = self._told(effect, self.all[effect.target], text)
+        else:
+            effect.truth = Result(content=text)  # told when somebody asks
         return effect.truth
 
     def _report(self, effect: Effect) -> Result | None:
