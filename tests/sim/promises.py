@@ -481,9 +481,11 @@ class Ledger:
         # Where damage took the attempt that began a prompt's turn, the prompt waits once more.
         waits = [one.n for one in self._replay(attempt).queued] if self._damaged else []
         for prompt in self.prompts:
+            # Where it took that attempt and left its calls, the turn has begun all the same.
+            begun = self._begun.get(prompt.n, prompt.n if self._damaged else attempt)
             if (
                 prompt.n <= turn
-                and (prompt.n == turn or self._begun.get(prompt.n, attempt) > cut)
+                and (prompt.n == turn or begun > cut)
                 and prompt.n not in waits
                 and prompt.n not in self._inherited
                 and message_text(prompt.items[0]) not in texts
@@ -569,7 +571,7 @@ class Ledger:
     def finish(self, turn: int, outcome: str) -> None:
         """P4: the end of a turn is told once it is on disk."""
         ends = [one for one in self._ends if one.turn == turn and one.outcome == outcome]
-        if turn and outcome != "storage" and not (ends and self._safe(ends[-1].n)):
+        if turn and outcome != "storage" and not any(self._safe(one.n) for one in ends):
             raise Violation("P4", f"turn {turn} is told as {outcome} before that is durable")
 
 
