@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final, cast
 import msgspec
 
 from backstay.errors import BackstayError
-from backstay.tools.supervise import layout
+from backstay.tools.supervise import layout, processes
 
 _PROGRAM = os.path.dirname(os.path.abspath(layout.__file__))
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", layout.MARKER)
@@ -230,10 +230,12 @@ def reap() -> None:
 
 
 async def reap_one(pid: int | None, seconds: float) -> None:
-    """Wait for our supervisor's exit, at most `seconds`."""
+    """Wait for the supervisor's exit, at most `seconds`; of one that was taken over, too."""
     until = asyncio.get_running_loop().time() + seconds
     reap()
-    while pid in _unreaped and asyncio.get_running_loop().time() < until:
+    while pid and asyncio.get_running_loop().time() < until:
+        if pid not in _unreaped and processes.look(pid) is None:
+            return
         await asyncio.sleep(0.005)
         reap()
 
