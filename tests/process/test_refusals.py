@@ -16,7 +16,8 @@ def complaint(ended: Ended) -> str:
     """The one line on stderr that says what is wrong; a headline and a hint may stand around it."""
     assert "Traceback" not in ended.err
     around = ("backstay 0.", "to go on: ", "tokens: ")
-    (line,) = [one for one in ended.err.splitlines() if not one.startswith(around)]
+    line, *hints = [one for one in ended.err.splitlines() if not one.startswith(around)]
+    assert len(hints) <= 1
     return line
 
 

@@ -137,7 +137,8 @@ def test_shell_with_job_control(tmp_path: Path) -> None:
     async def work(one: Talk) -> None:
         await one.run("PS1='> ' sh -i")
         assert "access tty" not in await one.see("> ")
-        await one.type("cat\n")
+        await one.type("sh -c 'echo up; exec cat'\n")
+        await one.see("up\n")
         await one.type("\x1a")
         await one.see("> ")
         await one.type("jobs; echo $((40 + 2))\n")
