@@ -39,7 +39,7 @@ def log_of(command: Command) -> str:
 
 def talk(command: Command, *words: str, **env: str) -> Done:
     """A turn with a command, a cut stream and a refusal, under a provider full of secrets."""
-    printing = call("exec_command", {"cmd": f"echo {OUTPUT}; echo $((40 + 2))42"})
+    printing = call("exec_command", {"cmd": f"echo {OUTPUT}; echo $((40 + 2))-xyzzy-42"})
     script = [
         response(message("Private words."), printing, fault=cut(after="call")),
         http_error(503, headers={"Retry-After": "0", "Set-Cookie": "session=cookie-9"}),
@@ -92,7 +92,7 @@ def test_the_log_holds_no_secret_and_nothing_of_the_conversation(command: Comman
         "nobody else",
         "rivate",
         OUTPUT,
-        "4242",
+        "42-xyzzy-42",
         "echo",
     ):
         assert word not in log, word

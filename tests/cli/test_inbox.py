@@ -154,7 +154,8 @@ def test_attach_follows_and_changes_nothing(command: Command) -> None:
         ended(start("exec", "--json", "-m", "m", "one")) as process,
     ):
         server.wait(2)
-        with ended(start("attach", "--color=never", session_of(command))) as attached:
+        attach = start("attach", "--color=never", session_of(command), bufsize=0)
+        with ended(attach) as attached:
             assert attached.stderr is not None
             assert b"held by pid" in attached.stderr.readline()
             (command.cwd / "go").touch()

@@ -65,7 +65,7 @@ def test_signal_interrupts_the_turn_and_stops_its_command(bench: Bench, how: str
 def test_second_ctrl_c_ends_at_once_and_leaves_the_rest_to_settlement(bench: Bench) -> None:
     """Nobody waits for a command that takes its time to end; the next run says what became of it."""
     asked = bench.root / "asked"
-    call = bench.command("one", f"trap 'touch {asked}' TERM; echo printed so far; {NAP}; {NAP}")
+    call = bench.command("one", f"trap ': > {asked}' TERM; echo printed so far; {NAP}; {NAP}")
     bench.serve(response(call), response(message("done")))
     agent = bench.exec("go")
     bench.wait(bench.spooled, "the command runs")
