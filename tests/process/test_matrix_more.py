@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from backstay.chaos import message, response
+from backstay.chaos import at, cut, judge, message, response, stall
 from backstay.core.items import message_text
 from backstay.core.record import Compaction, Prompt
 from backstay.errors import BackstayError
@@ -196,3 +196,40 @@ def test_killed_while_what_has_forks_is_deleted(bench: Bench, every: bool) -> No
             assert run(bench, "", "delete", "--yes", session) == 0
         assert records(bench) == {fork: whole}
         session = fork
+
+
+# A stream that is taken up again
+
+KEPT = ("-c", "model_providers.openai.dialect.background=true")
+TAKING_UP = (
+    *(f"{moment}:output:1" for moment in ("before-write", "after-write", "after-sync")),
+    *("before-write:item:1", "after-sync:item:1", "after-sync:attempt_end:1"),
+)
+
+
+def taken_up(bench: Bench) -> int:
+    """How often a stream was asked for again."""
+    return sum(one.method == "GET" for one in bench.server.log)
+
+
+@pytest.mark.parametrize("point", ["silent", *TAKING_UP])
+def test_killed_around_a_stream_that_is_taken_up(bench: Bench, point: str) -> None:
+    """A new process tries the step anew, with what the cut stream left; nothing ran twice."""
+    silent = point == "silent"
+    cuts = [cut(after="call"), cut(after=at(-6)), *([stall(after=at(-4))] if silent else [])]
+    first = response(bench.command("one", "sleep 0.6"), message("word " * 60), fault=cuts)
+    bench.serve(first, *(response(message("done")) for _ in range(3)))
+    bench.environ = {} if silent else {"BACKSTAY_CRASH": point}
+    agent = bench.exec(*KEPT, "go")
+    if silent:
+        bench.wait(lambda: taken_up(bench) == 2 and bench.outputs(), "the stream is silent again")
+        agent.kill()
+    else:
+        assert agent.end().code == KILLED
+    assert taken_up(bench)
+    bench.environ = {}
+    assert bench.resume(*KEPT).end().code == 0
+    assert bench.turns() == ["completed"]
+    assert bench.runs("one") == bench.runs("one-end") == 1
+    verdict = judge(bench.server.requests)
+    assert verdict.ok, verdict.table()
