@@ -165,7 +165,12 @@ def main(screen):
     rows, columns = screen.getmaxyx()
     screen.addstr(2, 10, f"a screen of {rows} x {columns}")
     screen.addstr(20, 0, "key? ")
-    key = screen.getkey()
+    key = "KEY_RESIZE"
+    while key in ("KEY_RESIZE", ""):
+        try:
+            key = screen.getkey()
+        except curses.error:  # a signal came in between
+            key = ""
     open("key", "w").write(key)
 curses.wrapper(main)
 """
