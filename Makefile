@@ -29,7 +29,7 @@ check: $(READY)
 
 ## test: the whole suite (ARGS="-k name" narrows it)
 test: $(READY)
-	@$(BIN)/python -m pytest -q -n auto $(ARGS)
+	@$(BIN)/python -m pytest -q $(ARGS)
 
 ## fix: format, and repair what the linter can repair
 fix: $(READY)

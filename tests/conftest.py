@@ -22,6 +22,13 @@ settings.register_profile("deep", deadline=None, max_examples=2000, print_blob=T
 settings.load_profile("deep" if os.environ.get("BACKSTAY_DEEP") else "ci")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the tools name their effects alike: side by side one would end the other's."""
+    for item in items:
+        if REPOSITORY / "tests" / "tools" in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("effects"))
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of recorded streams, rollouts and patches; a skip without it, in CI a failure."""
